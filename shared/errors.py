@@ -1,0 +1,5 @@
+"""The one exception for what a user can mend."""
+
+
+class UserError(ValueError):
+    """Bad input. The message is one line that names the value, the rule and the way out; the exit code is 2."""

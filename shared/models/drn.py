@@ -1,0 +1,292 @@
+"""Dilated Residual Networks B, C and D (arXiv:1705.09914, figures 5 and table of section 4).
+
+All of them keep a resolution of 1/8: two strided levels fewer than a ResNet, dilations 2 and 4 in their place.
+
+    level   1   2   3   4   5   6   7   8
+    stride  1   2   2   2   1   1   1   1      first convolution of the level
+    dilation 1  1   1   1   2   4   2   1      every convolution of the level, the first one too
+
+B and C end with two levels of falling dilation that smooth out the lattice which dilation leaves behind. In B they
+have shortcuts, so the lattice can bypass them; C removes those shortcuts. D replaces the residual blocks of the
+levels 1, 2, 7 and 8 by plain convolutions.
+
+Parameter names are those of the published weights: conv1, bn1 (layer0 in D), layer1 ... layer8, fc (a 1x1 convolution).
+"""
+
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from timm.layers import SelectAdaptivePool2d
+from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
+from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
+from torch import Tensor, nn
+
+from shared.models.width import scaled
+
+CHANNELS = (16, 32, 64, 128, 256, 512, 512, 512)
+STRIDES = (1, 2, 2, 2, 1, 1, 1, 1)
+DILATIONS = (1, 1, 1, 1, 2, 4, 2, 1)
+PERIPHERAL_LEVELS = (1, 2, 7, 8)
+DEGRIDDING_LEVELS = (7, 8)
+
+
+class BasicBlockWithoutShortcut(BasicBlock):
+    """The block of DRN-C's levels 7 and 8: two 3x3 convolutions, nothing added."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act1(self.bn1(self.conv1(x)))
+        return self.act2(self.bn2(self.conv2(x)))
+
+
+class DRN(nn.Module):
+    """A DRN of architecture B, C or D.
+
+    Args:
+        arch: "B", "C" or "D".
+        block: residual block of levels 3 to 6.
+        depths: blocks in levels 3 to 6, and (D only) convolutions in each of levels 7 and 8 as a fifth number.
+        num_classes: 0 removes the classifier.
+        global_pool: timm's pooling name; "" turns pooling off, and the network returns class maps.
+        width: factor on all channel counts.
+        drop_rate: dropout before the classifier.
+
+    Shapes: (B, in_chans, H, W) -> (B, num_classes), any H and W; with global_pool="" -> (B, num_classes, H/8, W/8),
+    rounded up.
+    """
+
+    def __init__(
+        self,
+        arch: Literal["B", "C", "D"],
+        block: type[BasicBlock] | type[Bottleneck],
+        depths: tuple[int, ...],
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        width: float = 1.0,
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.drop_rate = drop_rate
+        self.grad_checkpointing = False
+
+        channels = [scaled(c, width) for c in CHANNELS]
+        stem = nn.Conv2d(in_chans, channels[0], 7, padding=3, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU(True)
+        if arch == "D":
+            self.layer0 = nn.Sequential(*stem)
+        else:
+            self.conv1, self.bn1, self.act1 = stem
+
+        in_channels = channels[0]
+        reduction = 1
+        self.feature_info = []
+        for level, (out_channels, stride, dilation) in enumerate(zip(channels, STRIDES, DILATIONS, strict=True), 1):
+            if level not in PERIPHERAL_LEVELS:
+                layer = _residual_level(block, depths[level - 3], in_channels, out_channels, stride, dilation)
+                out_channels *= block.expansion
+            elif arch == "D":
+                count = depths[4] if level in DEGRIDDING_LEVELS else 1
+                layer = _plain_level(count, in_channels, out_channels, stride, dilation)
+            else:
+                # With Bottleneck the degridding levels narrow 4x. A shortcut that DRN-C does not add needs no
+                # projection: the published C-58 carries one that never receives a gradient.
+                shortcut = arch == "B" or level not in DEGRIDDING_LEVELS
+                kind = BasicBlock if shortcut else BasicBlockWithoutShortcut
+                layer = _residual_level(kind, 1, in_channels, out_channels, stride, dilation)
+            self.add_module(f"layer{level}", layer)
+            reduction *= stride
+            self.feature_info.append({"num_chs": out_channels, "reduction": reduction, "module": f"layer{level}"})
+            in_channels = out_channels
+
+        self.num_features = self.head_hidden_size = in_channels
+        self._set_head(num_classes, global_pool)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def _set_head(self, num_classes: int, global_pool: str) -> None:
+        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=False)
+        self.fc = nn.Conv2d(self.num_features, num_classes, 1) if num_classes > 0 else nn.Identity()
+
+    def get_classifier(self) -> nn.Module:
+        return self.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new head with fresh weights; num_classes=0 removes it, global_pool="" turns pooling off."""
+        like = next(self.parameters())
+        self.num_classes = num_classes
+        self._set_head(num_classes, self.global_pool.pool_type if global_pool is None else global_pool)
+        self.fc.to(like.device, like.dtype)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """timm's grouping of parameters, for layer-wise learning rates."""
+        return {"stem": r"^conv1|^bn1|^layer0", "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"}
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) -> (B, num_features, H/8, W/8)."""
+        x = self.layer0(x) if hasattr(self, "layer0") else self.act1(self.bn1(self.conv1(x)))
+        for level in range(1, 9):
+            layer = getattr(self, f"layer{level}")
+            x = checkpoint_seq(layer, x) if self.grad_checkpointing and self.training else layer(x)
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features -> logits (B, num_classes), or class maps (B, num_classes, H/8, W/8) where pooling is off."""
+        x = self.global_pool(x)
+        if self.drop_rate:
+            x = F.dropout(x, self.drop_rate, self.training)
+        if not pre_logits:
+            x = self.fc(x)
+        return x if self.global_pool.is_identity() else x.flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def _residual_level(
+    block: type[nn.Module], depth: int, in_channels: int, channels: int, stride: int, dilation: int
+) -> nn.Sequential:
+    out_channels = channels * block.expansion
+    needs_projection = (stride != 1 or in_channels != out_channels) and block is not BasicBlockWithoutShortcut
+    projection = downsample_conv(in_channels, out_channels, kernel_size=1, stride=stride) if needs_projection else None
+    blocks = [block(in_channels, channels, stride, projection, dilation=dilation, first_dilation=dilation)]
+    blocks += [block(out_channels, channels, dilation=dilation, first_dilation=dilation) for _ in range(depth - 1)]
+    return nn.Sequential(*blocks)
+
+
+def _plain_level(count: int, in_channels: int, channels: int, stride: int, dilation: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for i in range(count):
+        conv = nn.Conv2d(
+            in_channels if i == 0 else channels,
+            channels,
+            kernel_size=3,
+            stride=stride if i == 0 else 1,
+            padding=dilation,
+            dilation=dilation,
+            bias=False,
+        )
+        layers += [conv, nn.BatchNorm2d(channels), nn.ReLU(True)]
+    return nn.Sequential(*layers)
+
+
+def _cfg(first_conv: str = "conv1") -> dict[str, Any]:
+    return {
+        "url": "",
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": (28, 28),
+        "crop_pct": 0.875,
+        "interpolation": "bilinear",
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "first_conv": first_conv,
+        "classifier": "fc",
+        "license": "bsd-3-clause",
+    }
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "drn_b_26": {"arch": "B", "block": BasicBlock, "depths": (2, 2, 2, 2)},
+    "drn_c_26": {"arch": "C", "block": BasicBlock, "depths": (2, 2, 2, 2)},
+    "drn_c_42": {"arch": "C", "block": BasicBlock, "depths": (3, 4, 6, 3)},
+    "drn_c_58": {"arch": "C", "block": Bottleneck, "depths": (3, 4, 6, 3)},
+    "drn_d_22": {"arch": "D", "block": BasicBlock, "depths": (2, 2, 2, 2, 1)},
+    "drn_d_24": {"arch": "D", "block": BasicBlock, "depths": (2, 2, 2, 2, 2)},
+    "drn_d_38": {"arch": "D", "block": BasicBlock, "depths": (3, 4, 6, 3, 1)},
+    "drn_d_40": {"arch": "D", "block": BasicBlock, "depths": (3, 4, 6, 3, 2)},
+    "drn_d_54": {"arch": "D", "block": Bottleneck, "depths": (3, 4, 6, 3, 1)},
+    "drn_d_56": {"arch": "D", "block": Bottleneck, "depths": (3, 4, 6, 3, 2)},
+    "drn_d_105": {"arch": "D", "block": Bottleneck, "depths": (3, 4, 23, 3, 1)},
+    "drn_d_107": {"arch": "D", "block": Bottleneck, "depths": (3, 4, 23, 3, 2)},
+}
+
+default_cfgs = generate_default_cfgs(
+    {name: _cfg("layer0.0" if v["arch"] == "D" else "conv1") for name, v in VARIANTS.items()}
+)
+
+
+def _create(name: str, pretrained: bool, **kwargs: Any) -> DRN:
+    for option in ("drop_path_rate", "cache_dir"):
+        if kwargs.get(option) in (None, 0.0):  # timm's scripts pass them to every network
+            kwargs.pop(option, None)
+    return build_model_with_cfg(
+        DRN, name, pretrained, feature_cfg={"out_indices": tuple(range(8))}, **{**VARIANTS[name], **kwargs}
+    )
+
+
+# timm finds entry points as named functions of a registered module, so each needs a `def`.
+@register_model
+def drn_b_26(pretrained: bool = False, **kwargs: Any) -> DRN:
+    """DRN-B-26: C with the shortcuts of levels 7 and 8 kept (figure 5b). No weights were ever published."""
+    return _create("drn_b_26", pretrained, **kwargs)
+
+
+@register_model
+def drn_c_26(pretrained: bool = False, **kwargs: Any) -> DRN:
+    """DRN-C-26."""
+    return _create("drn_c_26", pretrained, **kwargs)
+
+
+@register_model
+def drn_c_42(pretrained: bool = False, **kwargs: Any) -> DRN:
+    """DRN-C-42."""
+    return _create("drn_c_42", pretrained, **kwargs)
+
+
+@register_model
+def drn_c_58(pretrained: bool = False, **kwargs: Any) -> DRN:
+    """DRN-C-58."""
+    return _create("drn_c_58", pretrained, **kwargs)
+
+
+@register_model
+def drn_d_22(pretrained: bool = False, **kwargs: Any) -> DRN:
+    """DRN-D-22."""
+    return _create("drn_d_22", pretrained, **kwargs)
+
+
+@register_model
+def drn_d_24(pretrained: bool = False, **kwargs: Any) -> DRN:
+    """DRN-D-24."""
+    return _create("drn_d_24", pretrained, **kwargs)
+
+
+@register_model
+def drn_d_38(pretrained: bool = False, **kwargs: Any) -> DRN:
+    """DRN-D-38."""
+    return _create("drn_d_38", pretrained, **kwargs)
+
+
+@register_model
+def drn_d_40(pretrained: bool = False, **kwargs: Any) -> DRN:
+    """DRN-D-40."""
+    return _create("drn_d_40", pretrained, **kwargs)
+
+
+@register_model
+def drn_d_54(pretrained: bool = False, **kwargs: Any) -> DRN:
+    """DRN-D-54."""
+    return _create("drn_d_54", pretrained, **kwargs)
+
+
+@register_model
+def drn_d_56(pretrained: bool = False, **kwargs: Any) -> DRN:
+    """DRN-D-56."""
+    return _create("drn_d_56", pretrained, **kwargs)
+
+
+@register_model
+def drn_d_105(pretrained: bool = False, **kwargs: Any) -> DRN:
+    """DRN-D-105."""
+    return _create("drn_d_105", pretrained, **kwargs)
+
+
+@register_model
+def drn_d_107(pretrained: bool = False, **kwargs: Any) -> DRN:
+    """DRN-D-107."""
+    return _create("drn_d_107", pretrained, **kwargs)

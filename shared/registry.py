@@ -1,0 +1,294 @@
+"""The registry of trained networks: MLflow's model registry, read and written without ever unpickling anything.
+
+One registered model per architecture, width and data set; versions in order of training; the alias `champion` on the
+version with the lowest exact validation error. A version holds MLflow's pytorch flavor as a pt2 graph (no pickle), for
+MLflow's own tools, and `weights.safetensors` with `card.json`, from which this project rebuilds the network.
+"""
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+# Set before MLflow is imported: nothing that is loaded here may run code that came with a model.
+os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+os.environ.setdefault("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "false")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from shared import card as cards
+from shared.card import Card
+from shared.errors import UserError
+from shared.labels import imagenet_wordnet_ids
+from shared.models import create_model
+from shared.transforms import EvalTransform
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAMPION = "champion"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, or a SQLite file in the checkout (absolute: Ray's workers change directory)."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{ROOT / 'mlflow.db'}"
+
+
+# Creating a SQLite store narrates thirty schema migrations.
+for _noisy in ("alembic", "mlflow.store.db.utils"):
+    logging.getLogger(_noisy).setLevel(logging.WARNING)
+
+
+def client() -> mlflow.MlflowClient:
+    mlflow.set_tracking_uri(tracking_uri())
+    return mlflow.MlflowClient()
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """MLflow's client retries for minutes; inside, a server that does not answer is reported within seconds."""
+    settings = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def check_reachable() -> None:
+    """Raises UserError, within seconds, where MLflow does not answer."""
+    try:
+        with impatient():
+            client().search_registered_models(max_results=1)
+    except Exception as error:  # MLflow lets errors of SQLAlchemy, requests and urllib through
+        reason = str(error).strip().splitlines()[0][:160]
+        raise UserError(
+            f"MLflow at {tracking_uri()} cannot be reached ({reason}); start it or set MLFLOW_TRACKING_URI"
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """One line of the registry, known without a download."""
+
+    name: str
+    number: int
+    run_id: str
+    source: str
+    created_ms: int
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.number}"
+
+    @property
+    def architecture(self) -> str:
+        return self.tags.get("architecture", "")
+
+    @property
+    def top1_error_pct(self) -> float | None:
+        return float(self.tags["top1_error_pct"]) if "top1_error_pct" in self.tags else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """A network ready to answer, and where it comes from."""
+
+    model: nn.Module
+    card: Card
+    version: Version | None
+    """None for an architecture with random weights."""
+
+
+def versions() -> list[Version]:
+    """All versions that this project wrote, newest first.
+
+    Raises:
+        mlflow.exceptions.MlflowException: the registry does not answer.
+    """
+    api = client()
+    aliases = {m.name: m.aliases for m in api.search_registered_models(max_results=1000)}
+    found = [_version(v, aliases.get(v.name, {})) for v in api.search_model_versions(max_results=10_000)]
+    return sorted((v for v in found if v.architecture), key=lambda v: (v.created_ms, v.number), reverse=True)
+
+
+def resolve(reference: str) -> Version:
+    """`models:/name@alias`, `models:/name/3` or a run id -> the version it stands for.
+
+    Raises:
+        UserError: there is none; the message says what there is.
+    """
+    known = versions()
+    if reference.startswith("models:/"):
+        path = reference.removeprefix("models:/")
+        name, _, alias = path.partition("@")
+        number = ""
+        if not alias:
+            name, _, number = path.rpartition("/")
+        match = [v for v in known if v.name == name and (alias in v.aliases or str(v.number) == number)]
+    else:
+        match = [v for v in known if v.run_id == reference]
+    if not match:
+        there = ", ".join(v.uri for v in known[:5]) or "the registry is empty"
+        raise UserError(f"no registered version {reference!r}; there is: {there}")
+    return match[0]
+
+
+def load(reference: str) -> Served:
+    """The network of `models:/name@alias`, `models:/name/3`, a run id, or an architecture's name (random weights).
+
+    Raises:
+        UserError: no such version or architecture, or its files are damaged.
+    """
+    if not reference.startswith("models:/") and not _is_run_id(reference):
+        return untrained(reference)
+    return load_version(resolve(reference))
+
+
+def load_version(version: Version) -> Served:
+    """Rebuild a network from its card and weights.
+
+    Raises:
+        UserError: files are missing, damaged, or do not belong together.
+    """
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(f"{version.uri}/extra_files", tracking_uri=tracking_uri()))
+    except Exception as error:  # every artifact store has its own exceptions
+        raise UserError(f"{version.uri}: its files cannot be fetched ({str(error).splitlines()[0]})") from error
+    card = cards.read_card(folder / cards.FILE_NAME)
+    weights = folder / WEIGHTS_FILE
+    if _sha256(weights) != card.weights_sha256:
+        raise UserError(f"{version.uri}: {WEIGHTS_FILE} does not match the digest in its card; register it again")
+    model = card.build()
+    try:
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(f"{version.uri}: weights do not fit {card.architecture}: {str(error)[:200]}") from error
+    return Served(model=model, card=card, version=version)
+
+
+def untrained(architecture: str) -> Served:
+    """An architecture with random, but reproducible, weights and ImageNet's classes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = create_model(architecture).eval()
+    card = Card(
+        architecture=architecture,
+        width=1.0,
+        classes=imagenet_wordnet_ids(),
+        transform=EvalTransform(),
+        weights="random",
+        weights_sha256="",
+        data="none",
+        data_digest="",
+        metrics={},
+        recipe={},
+        code_version="",
+        created="",
+    )
+    return Served(model=model, card=card, version=None)
+
+
+def save_weights(model: nn.Module, path: Path) -> str:
+    """Write safetensors; returns the file's SHA-256."""
+    save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, path)
+    return _sha256(path)
+
+
+def publish(model: nn.Module, card: Card, *, name: str, run_id: str) -> Version:
+    """Log `model` and its card to a run and register them as the next version of `name`.
+
+    The version appears only after all its files are stored. It becomes `champion` if its exact validation error is
+    lower than the champion's on the same data, or if there is no champion yet.
+
+    Args:
+        model: on the CPU, in eval mode, not wrapped.
+        card: its weights_sha256 is filled in here.
+    """
+    import mlflow.pytorch  # seconds to import, and only trainings need it
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    float32 = np.dtype("float32")
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(float32, (-1, 3, -1, -1), "images")]),
+        outputs=Schema([TensorSpec(float32, (-1, len(card.classes)), "logits")]),
+    )
+    api = client()
+    with tempfile.TemporaryDirectory() as folder:
+        card = replace(card, weights_sha256=save_weights(model, Path(folder) / WEIGHTS_FILE))
+        (Path(folder) / cards.FILE_NAME).write_text(card.to_json())
+        logged = mlflow.initialize_logged_model(name="model", source_run_id=run_id, model_type="degrid")
+        mlflow.pytorch.log_model(
+            model,
+            name="model",
+            model_id=logged.model_id,
+            signature=signature,
+            # a batch above 1: an exported graph specialises on 1
+            input_example=torch.zeros(2, 3, card.transform.crop or 224, card.transform.crop or 224),
+            pip_requirements=[f"torch>={torch.__version__.split('+')[0]}", "torchvision", "timm"],
+            extra_files=[str(Path(folder) / WEIGHTS_FILE), str(Path(folder) / cards.FILE_NAME)],
+            serialization_format="pt2",
+        )
+    tags = {"architecture": card.architecture, "data": card.data, "data_digest": card.data_digest}
+    tags |= {key: f"{value:.6g}" for key, value in card.metrics.items()}
+    try:
+        api.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = api.create_model_version(name, f"models:/{logged.model_id}", run_id=run_id, tags=tags)
+    _promote_if_better(api, made.name, int(made.version), card)
+    return resolve(f"models:/{name}/{made.version}")
+
+
+def _promote_if_better(api: mlflow.MlflowClient, name: str, number: int, card: Card) -> None:
+    try:
+        champion = api.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:
+        champion = None
+    if champion is None or (
+        champion.tags["data_digest"] == card.data_digest
+        and card.metrics["top1_error_pct"] < float(champion.tags["top1_error_pct"])
+    ):
+        api.set_registered_model_alias(name, CHAMPION, str(number))
+
+
+def _is_run_id(reference: str) -> bool:
+    return len(reference) == 32 and all(c in "0123456789abcdef" for c in reference)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(v: ModelVersion, aliases: dict[str, str]) -> Version:
+    return Version(
+        name=v.name,
+        number=int(v.version),
+        run_id=v.run_id or "",
+        source=v.source,
+        created_ms=v.creation_timestamp,
+        aliases=tuple(sorted(alias for alias, number in aliases.items() if int(number) == int(v.version))),
+        tags=dict(v.tags),
+    )

@@ -1,0 +1,51 @@
+"""How a picture becomes a network's input at evaluation: the same code in validation, `evaluate` and the demo."""
+
+from typing import Literal
+
+import torch
+from PIL import Image
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from torchvision.transforms import functional as F
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalTransform:
+    """Resize the shorter side, cut out the centre, normalise. It travels in the card of every registered version."""
+
+    resize: int = 256
+    """Pixels of the shorter side."""
+
+    crop: int | None = 224
+    """Side of the centre crop in pixels; None keeps the whole picture."""
+
+    interpolation: Interpolation = "bilinear"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def crop_picture(self, picture: Image.Image) -> Image.Image:
+        """The pixels that the network sees, as an RGB picture.
+
+        PIL does the resizing: published accuracies were measured with its antialiased filters.
+        """
+        resized = F.resize(picture.convert("RGB"), [self.resize], F.InterpolationMode(self.interpolation))
+        return resized if self.crop is None else F.center_crop(resized, [self.crop])
+
+    def pixels(self, picture: Image.Image) -> Tensor:
+        """Picture -> (3, H, W), uint8."""
+        return F.pil_to_tensor(self.crop_picture(picture))
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """(..., 3, H, W) uint8 -> float32 of the same shape, on the device of the input."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
+        return (pixels.float() / 255 - mean) / std
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        """Picture -> (3, H, W), float32, normalised."""
+        return self.normalize(self.pixels(picture))
