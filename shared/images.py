@@ -43,12 +43,16 @@ def read_picture(source: Path | bytes, *, draft_size: int = 1024, name: str | No
             return _on_white(_eight_bit(ImageOps.exif_transpose(picture)))
     except UserError:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own bound, which is checked while the header is read
+        raise UserError(
+            f"{called} has too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are read: scale it down first"
+        ) from error
     except Image.UnidentifiedImageError as error:
         raise UserError(f"{called} is not a picture of a known format; use {', '.join(FORMATS)}") from error
     except FileNotFoundError as error:
         raise UserError(f"{called} does not exist") from error
     # Pillow's decoders raise all of these on damaged files.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
         raise UserError(f"{called} is damaged and cannot be decoded ({error})") from error
 
 

@@ -34,16 +34,12 @@ from shared.card import Card
 from shared.errors import UserError
 from shared.labels import imagenet_wordnet_ids
 from shared.models import create_model
+from shared.store import ROOT as ROOT
+from shared.store import tracking_uri as tracking_uri
 from shared.transforms import EvalTransform
 
-ROOT = Path(__file__).resolve().parent.parent
 CHAMPION = "champion"
 WEIGHTS_FILE = "weights.safetensors"
-
-
-def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or a SQLite file in the checkout (absolute: Ray's workers change directory)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{ROOT / 'mlflow.db'}"
 
 
 # Creating a SQLite store narrates thirty schema migrations.

@@ -1,0 +1,136 @@
+"""The training loop in one process, without Ray."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from shared.errors import TrainingError
+from trainer import checkpoint, loop, recipes
+
+WORLD = loop.World(rank=0, size=1, device=torch.device("cpu"))
+
+
+class Recorder:
+    """The loop's hooks, written down; it may stop the training after some epochs."""
+
+    def __init__(self, folder: Path, stop_after: int | None = None) -> None:
+        self.folder = folder
+        self.stop_after = stop_after
+        self.logged: dict[tuple[str, int], float] = {}
+        self.images: list[tuple[str, int]] = []
+        self.tags: dict[str, str] = {}
+        self.news: list = []
+        self.saved: list[Path] = []
+
+    def log(self, metrics, step):
+        self.logged |= {(name, step): value for name, value in metrics.items()}
+
+    def log_image(self, key, image, step):
+        self.images.append((key, step))
+        assert image.mode == "RGB"
+
+    def tag(self, key, value):
+        self.tags[key] = value
+
+    def progress(self, news):
+        self.news.append(news)
+
+    def save(self, metrics, folder):
+        kept = self.folder / str(len(self.saved))
+        shutil.copytree(folder, kept)
+        self.saved.append(kept)
+        if len(self.saved) == self.stop_after:
+            raise InterruptedError
+
+    def values(self, name: str) -> dict[int, float]:
+        return {step: value for (key, step), value in self.logged.items() if key == name}
+
+
+def recipe(colour_folder: Path, *overrides: str):
+    return recipes.load(
+        "tiny_drn_c_26",
+        ["data.source=folder", f"data.path={colour_folder}", "model.width=0.125", "augment.train_size=32",
+         "augment.eval_resize=32", "augment.eval_size=32", "run.global_batch_size=8", "run.epochs=3",
+         "run.log_every_steps=2", "run.precision=fp32", "scaling.num_workers=1", *overrides],
+    )  # fmt: skip
+
+
+def final_state(recorder: Recorder) -> checkpoint.State:
+    return checkpoint.load(recorder.saved[-1])
+
+
+@pytest.fixture(scope="module")
+def trained(colour_folder, tmp_path_factory):
+    recorder = Recorder(tmp_path_factory.mktemp("trained"))
+    loop.train(recipe(colour_folder), WORLD, recorder)
+    return recorder
+
+
+def test_every_epoch_is_evaluated_logged_and_saved(trained):
+    assert list(trained.values("val/top1_error_pct")) == [4, 7, 10]  # 26 pictures in batches of 8
+    assert trained.values("val/images") == {4: 7, 7: 7, 10: 7}
+    assert trained.images == [("class_maps", 4), ("class_maps", 7), ("class_maps", 10)]
+    assert len(trained.saved) == 3
+    assert final_state(trained).step == 10
+
+
+def test_gridding_is_logged_every_epoch(trained):
+    assert list(trained.values("gridding/ghd")) == [4, 7, 10]
+    assert final_state(trained).metrics["ghd"] == trained.values("gridding/ghd")[10]
+
+
+def test_training_metrics_are_logged_at_the_interval(trained):
+    assert list(trained.values("train/loss")) == [2, 4, 6, 8, 10]
+    assert {"train/lr", "perf/images_per_s", "perf/step_time_s", "perf/data_wait_pct"} < {k for k, _ in trained.logged}
+    assert trained.news[-1].step == trained.news[-1].total_steps == 10
+
+
+def test_a_resumed_run_matches_an_uninterrupted_run(trained, colour_folder, tmp_path):
+    first = Recorder(tmp_path / "first", stop_after=1)
+    with pytest.raises(InterruptedError):
+        loop.train(recipe(colour_folder), WORLD, first)
+    second = Recorder(tmp_path / "second")
+    loop.train(recipe(colour_folder), WORLD, second, resume_from=first.saved[-1])
+    resumed, uninterrupted = final_state(second), final_state(trained)
+    assert resumed.step == uninterrupted.step
+    assert resumed.best_top1_error_pct == uninterrupted.best_top1_error_pct
+    assert all(torch.equal(resumed.model[key], value) for key, value in uninterrupted.model.items())
+
+
+def test_a_resnet_has_no_gridding_score(colour_folder, tmp_path):
+    recorder = Recorder(tmp_path)
+    loop.train(recipe(colour_folder, "model.name=resnet18", "run.epochs=1"), WORLD, recorder)
+    assert "ghd" not in final_state(recorder).metrics
+
+
+def test_a_loss_that_explodes_stops_the_run_with_the_step(colour_folder, tmp_path):
+    with pytest.raises(TrainingError, match=r"the loss became nan within the 2 updates before step \d+; lower"):
+        loop.train(recipe(colour_folder, "optimizer.base_lr=1e30"), WORLD, Recorder(tmp_path))
+
+
+def copy_with_damage(source: Path, target: Path, victims: int) -> Path:
+    shutil.copytree(source, target)
+    for path in sorted((target / "train" / "red").iterdir())[:victims]:
+        path.write_bytes(path.read_bytes()[:200])
+    return target
+
+
+def test_more_than_one_percent_of_damaged_pictures_stops_the_run_and_names_them(colour_folder, tmp_path):
+    folder = copy_with_damage(colour_folder, tmp_path / "data", victims=1)
+    with pytest.raises(TrainingError, match=r"1 of 26 training pictures are damaged, more than 1% .*red/0\.jpg"):
+        loop.train(recipe(folder), WORLD, Recorder(tmp_path / "out"))
+
+
+def test_a_few_damaged_pictures_are_counted_and_named(colour_folder, tmp_path, caplog):
+    folder = tmp_path / "many"
+    shutil.copytree(colour_folder, folder)
+    good = folder / "train" / "blue" / "0.jpg"
+    for i in range(100):
+        shutil.copy(good, folder / "train" / "blue" / f"copy{i}.jpg")
+    (folder / "train" / "blue" / "copy50.jpg").write_bytes(b"not a picture")
+    recorder = Recorder(tmp_path / "out")
+    loop.train(recipe(folder, "run.epochs=1"), WORLD, recorder)
+    assert recorder.tags["damaged_pictures"] == f"1: {folder}/train/blue/copy50.jpg"
+    assert "skipped a damaged training picture" in caplog.text

@@ -1,0 +1,141 @@
+"""The command line: `python -m trainer COMMAND`."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from shared.errors import TrainingError, UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. 0: done, 1: failed, 2: wrong usage or input, 130: interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse gives up on settings that follow an option: `evaluate MODEL --json data.path=...`
+    if unknown := [word for word in rest if word.startswith("-") or not hasattr(options, "settings")]:
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
+    if rest:
+        options.settings += rest
+    try:
+        options.command(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except TrainingError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+# Each command imports what it needs: Ray, MLflow and torch take seconds, and `--help` should not.
+
+
+def _train(options: argparse.Namespace) -> None:
+    from trainer import recipes, training
+
+    if options.resume:
+        if options.settings:
+            raise UserError(f"--resume goes on with the recipe of the run; drop {' '.join(options.settings)}")
+        _say(training.summary(training.resume(options.resume)))
+        return
+    names = [word for word in options.settings if "=" not in word]
+    overrides = [word for word in options.settings if "=" in word]
+    if not names:
+        raise UserError("no recipe given; `python -m trainer recipes` lists them")
+    loaded = [recipes.load(name, overrides) for name in names]
+    checked = [(recipe, training.check(recipe)) for recipe in loaded]
+    for recipe, data in checked:
+        if options.dry_run:
+            _say(json.dumps(asdict(recipe), indent=2))
+        else:
+            _say(training.summary(training.train(recipe, data)))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from trainer.evaluate import evaluate
+
+    result = evaluate(options.model, options.settings)
+    if options.json:
+        print(json.dumps(result))
+        return
+    for key, value in result.items():
+        _say(f"{key:>15}  {value}")
+
+
+def _models(options: argparse.Namespace) -> None:
+    from shared.models import ARCHITECTURES, describe
+
+    models = [describe(name) for name in ARCHITECTURES]
+    if options.json:
+        print(json.dumps([asdict(model) for model in models]))
+        return
+    print(f"{'model':<12} {'parameters':>12} {'GMACs':>7}  {'stride':>6}  source")
+    for m in models:
+        print(f"{m.name:<12} {m.params:>12,} {m.gmacs:>7.2f}  {m.output_stride:>6}  {m.source}")
+
+
+def _recipes(options: argparse.Namespace) -> None:
+    from trainer import recipes
+
+    loaded = [recipes.load(name) for name in recipes.names()]
+    if options.json:
+        rows = [
+            {"name": r.name, "model": r.model.name, "data": r.data_name, "expected": asdict(r.expected)} for r in loaded
+        ]
+        print(json.dumps(rows))
+        return
+    print(f"{'recipe':<20} {'model':<12} {'data':<10} {'epochs':>6}  expected top-1 error")
+    for r in loaded:
+        error = "" if r.expected.top1_error_pct is None else f"{r.expected.top1_error_pct:.2f} %  "
+        print(f"{r.name:<20} {r.model.name:<12} {r.data_name:<10} {r.run.epochs:>6}  {error}({r.expected.source})")
+
+
+def _quickstart(options: argparse.Namespace) -> None:
+    from trainer import quickstart
+
+    quickstart.run(options.settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train recipes, log them to MLflow and register the networks")
+    train.add_argument("settings", nargs="*", metavar="RECIPE|section.key=value", help="names or .toml files; settings")
+    train.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted run")
+    train.add_argument("--dry-run", action="store_true", help="check everything, print the settings, train nothing")
+    train.set_defaults(command=_train)
+
+    evaluate = commands.add_parser("evaluate", help="exact errors and gridding of a network")
+    evaluate.add_argument("model", metavar="MODEL", help="models:/name@alias, models:/name/3, a run id, architecture")
+    evaluate.add_argument("settings", nargs="*", metavar="section.key=value")
+    evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    evaluate.set_defaults(command=_evaluate)
+
+    for name, command, text in (
+        ("models", _models, "the networks, their size and cost"),
+        ("recipes", _recipes, "the recipes and what they should reach"),
+    ):
+        listing = commands.add_parser(name, help=text)
+        listing.add_argument("--json", action="store_true", help="one JSON list on stdout")
+        listing.set_defaults(command=command)
+
+    quickstart = commands.add_parser("quickstart", help="train the four tiny networks that the registry lacks")
+    quickstart.add_argument("settings", nargs="*", metavar="section.key=value")
+    quickstart.set_defaults(command=_quickstart)
+    return parser
+
+
+def _say(what: object) -> None:
+    """For people: stdout belongs to --json and to tables that were asked for."""
+    print(what, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""What is needed to go on after an epoch, as tensors and plain values: no pickled code."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+FILE_NAME = "state.pt"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """Everything else is a pure function of the recipe and the step: order, augmentation, dropout, learning rate."""
+
+    step: int
+    """Updates done."""
+    best_top1_error_pct: float
+    metrics: dict[str, float]
+    """Of the evaluation at this step."""
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+
+
+def save(folder: Path, state: State) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{FILE_NAME}.partial"
+    torch.save(asdict(state), partial)
+    partial.rename(folder / FILE_NAME)
+
+
+def load(folder: Path) -> State:
+    """On the CPU."""
+    return State(**torch.load(folder / FILE_NAME, map_location="cpu", weights_only=True))
+
+
+def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    model.load_state_dict(state.model)
+    optimizer.load_state_dict(state.optimizer)

@@ -1,0 +1,206 @@
+"""Recipes: what an experiment is, as frozen dataclasses that are checked before anything starts."""
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from shared.errors import UserError
+from shared.models import zoo
+from shared.transforms import EvalTransform, Interpolation
+
+_section = dataclass(frozen=True, kw_only=True, slots=True, config=ConfigDict(extra="forbid", strict=False))
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+@_section
+class ModelConfig:
+    name: str
+    """One of `python -m trainer models`."""
+
+    width: Annotated[float, Field(gt=0, le=4)] = 1.0
+    """Factor on all channel counts."""
+
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout before the classifier."""
+
+
+@_section
+class DataConfig:
+    source: str
+    """photos, folder, or a torchvision set by name (mnist, cifar10, ...)."""
+
+    path: str = ""
+    """Where the data is: a folder with train/ and val/ (or test/), or torchvision's download folder."""
+
+    name: str = ""
+    """What the registry calls the data set; by default the source, or the folder's name."""
+
+    num_loader_workers: Annotated[int, Field(ge=0)] = 2
+    """Processes per training worker that read and decode pictures; 0 does it in the training process."""
+
+
+@_section
+class AugmentConfig:
+    train_size: Positive = 224
+    """Side of the training crop in pixels."""
+
+    min_scale: Fraction = 0.08
+    max_scale: Fraction = 1.0
+    """Share of the picture's area that RandomResizedCrop keeps."""
+
+    pad: Annotated[int, Field(ge=0)] = 0
+    """Above 0: RandomCrop(train_size) after padding by so many pixels, instead of RandomResizedCrop (CIFAR)."""
+
+    flip: bool = True
+    color_jitter: Fraction = 0.0
+    """Strength for brightness, contrast and saturation."""
+
+    grey: Fraction = 0.0
+    """Probability of turning the crop grey."""
+
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    eval_resize: Positive = 256
+    """Pixels of the shorter side at evaluation."""
+
+    eval_size: Positive = 224
+    """Side of the centre crop at evaluation, in pixels."""
+
+    interpolation: Interpolation = "bilinear"
+
+    @property
+    def eval_transform(self) -> EvalTransform:
+        return EvalTransform(resize=self.eval_resize, crop=self.eval_size, interpolation=self.interpolation)
+
+
+@_section
+class OptimizerConfig:
+    name: Literal["sgd"] = "sgd"
+    base_lr: Annotated[float, Field(gt=0)]
+    """Learning rate per 256 images of global batch (arXiv:1706.02677)."""
+
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Not applied to biases and normalisation."""
+
+
+@_section
+class ScheduleConfig:
+    name: Literal["cosine", "step"] = "cosine"
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """Linear warm-up length, in epochs; 0 disables it."""
+
+    step_epochs: Annotated[float, Field(gt=0)] = 30.0
+    """step: epochs between two drops."""
+
+    step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """step: factor of each drop."""
+
+
+@_section
+class RunConfig:
+    epochs: Positive
+    global_batch_size: Positive
+    """Images per update, over all workers. It fixes the result; the number of workers only fixes the speed."""
+
+    seed: int = 0
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto: bf16 where the hardware multiplies it natively, else fp32."""
+
+    log_every_steps: Positive = 50
+    experiment: str = "degrid"
+    """MLflow experiment."""
+
+    storage_path: str = ""
+    """Where checkpoints go: a folder or s3:// URI that every node reaches; by default runs/ in the checkout."""
+
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """Restarts from the last checkpoint after a worker or node died."""
+
+
+@_section
+class ScalingConfig:
+    num_workers: Positive = 1
+    """Training processes: one per GPU, or per CPU core where there is no GPU."""
+
+    use_gpu: bool | Literal["auto"] = "auto"
+    """auto: where the cluster has any."""
+
+
+@_section
+class Expected:
+    source: str
+    """Where the figures were published or measured."""
+
+    top1_error_pct: float | None = None
+    top5_error_pct: float | None = None
+
+
+@_section
+class Recipe:
+    name: str
+    model: ModelConfig
+    data: DataConfig
+    augment: AugmentConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    run: RunConfig
+    scaling: ScalingConfig
+    expected: Expected
+
+    @property
+    def data_name(self) -> str:
+        return self.data.name or self.data.source
+
+    @property
+    def registered_name(self) -> str:
+        """One registered model per architecture, width and data set."""
+        width = "" if self.model.width == 1 else f"-w{self.model.width:g}"
+        return f"{self.model.name}{width}-{self.data_name}"
+
+    @property
+    def per_device_batch_size(self) -> int:
+        return self.run.global_batch_size // self.scaling.num_workers
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak, for the global batch."""
+        return self.optimizer.base_lr * self.run.global_batch_size / 256
+
+
+def check(recipe: Recipe) -> None:
+    """The rules that span fields. Raises UserError for the first one broken."""
+    zoo.check_name(recipe.model.name)
+    batch, workers = recipe.run.global_batch_size, recipe.scaling.num_workers
+    if batch % workers:
+        raise UserError(
+            f"run.global_batch_size={batch} is not divisible by scaling.num_workers={workers}; "
+            f"try {max(1, batch // workers) * workers} or {(batch // workers + 1) * workers}"
+        )
+    if recipe.augment.min_scale > recipe.augment.max_scale:
+        raise UserError(
+            f"augment.min_scale={recipe.augment.min_scale} is above augment.max_scale={recipe.augment.max_scale}"
+        )
+    if recipe.augment.eval_size > recipe.augment.eval_resize:
+        raise UserError(
+            f"augment.eval_size={recipe.augment.eval_size} is larger than augment.eval_resize="
+            f"{recipe.augment.eval_resize}: the crop would leave the picture"
+        )
+    if recipe.schedule.warmup_epochs >= recipe.run.epochs:
+        raise UserError(
+            f"schedule.warmup_epochs={recipe.schedule.warmup_epochs:g} must be below run.epochs={recipe.run.epochs}"
+        )
+
+
+def flat_params(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as one level of `section.key`, for MLflow's table."""
+    flat: dict[str, Any] = {"recipe": recipe.name}
+    for section, values in asdict(recipe).items():
+        if isinstance(values, dict) and section != "expected":
+            flat |= {f"{section}.{key}": value for key, value in values.items()}
+    return flat

@@ -1,0 +1,89 @@
+"""`python -m trainer evaluate`: exact errors and gridding of any network on any data set."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from shared import registry
+from trainer import recipes
+from trainer.classification import Classification, classify
+from trainer.config import Recipe
+from trainer.data import eval_batches, open_for_evaluation
+from trainer.loop import EVAL_BATCH_SIZE, World
+from trainer.probes import PROBE_COUNT, Probes, gridding_metrics
+from trainer.step import choose_precision
+
+
+def evaluate(reference: str, overrides: list[str]) -> dict[str, Any]:
+    """Evaluate `models:/name@alias`, `models:/name/3`, a run id or an architecture (with random weights).
+
+    A registered network is evaluated on its own data set and with its own transform unless `overrides` say otherwise.
+
+    Returns:
+        model, data, data_digest, images, top1_error_pct, top5_error_pct, loss, damaged and gridding.
+
+    Raises:
+        UserError: unknown model, missing data, or classes that the model does not know.
+    """
+    served = registry.load(reference)
+    recipe = _recipe(served, overrides)
+    samples = open_for_evaluation(recipe.data, served.card.classes)
+    arguments = {"reference": reference, "recipe": asdict(recipe)}
+    if recipe.scaling.num_workers == 1:
+        device = torch.device("cuda" if torch.cuda.is_available() and recipe.scaling.use_gpu else "cpu")
+        result = evaluate_worker(World(rank=0, size=1, device=device), arguments)
+    else:
+        from trainer import launch
+
+        result = launch.run_on_workers(evaluate_worker, arguments, recipe, title=f"evaluate {reference}")
+    return {
+        "model": served.version.uri if served.version else reference,
+        "weights": served.card.weights,
+        "data": recipe.data_name,
+        "data_digest": samples.digest,
+        **result,
+    }
+
+
+def evaluate_worker(world: World, arguments: dict[str, Any]) -> dict[str, Any]:
+    """One worker's part of `evaluate`; the result is the same on all of them."""
+    recipe = TypeAdapter(Recipe).validate_python(arguments["recipe"])
+    served = registry.load(arguments["reference"])
+    samples = open_for_evaluation(recipe.data, served.card.classes)
+    precision = choose_precision(recipe.run.precision, world.device)
+    model = served.model.to(world.device, memory_format=precision.memory_format)
+    batches = eval_batches(
+        samples,
+        recipe.augment.eval_transform,
+        batch_size=EVAL_BATCH_SIZE,
+        rank=world.rank,
+        world_size=world.size,
+        num_loader_workers=recipe.data.num_loader_workers,
+        pin=world.device.type == "cuda",
+    )
+    result: Classification = classify(model, batches, recipe.augment.eval_transform, precision)
+    gridding = gridding_metrics(model, Probes(samples.probes(PROBE_COUNT), precision).class_maps(model))
+    return {
+        "images": result.images,
+        "top1_error_pct": result.top1_error_pct,
+        "top5_error_pct": result.top5_error_pct,
+        "loss": result.loss,
+        "damaged": [samples.name(sample) for sample in result.damaged],
+        "gridding": gridding,
+    }
+
+
+def _recipe(served: registry.Served, overrides: list[str]) -> Recipe:
+    """The recipe that the network was trained with, or ImageNet's for an architecture, on one worker."""
+    card = served.card
+    base = card.recipe or asdict(recipes.load(card.architecture))
+    transform = card.transform
+    augment = {"eval_resize": transform.resize, "eval_size": transform.crop, "interpolation": transform.interpolation}
+    settings = base | {
+        "augment": base["augment"] | augment,
+        "scaling": base["scaling"] | {"num_workers": 1},
+        "data": base["data"] | {"num_loader_workers": min(2, base["data"]["num_loader_workers"])},
+    }
+    return recipes.from_settings(settings, name=card.architecture, overrides=overrides)

@@ -1,0 +1,308 @@
+"""The driver: starts workers with Ray Train and shows their progress. The only module that knows Ray."""
+
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+# Ray reads these when it is imported. report() waits for a poll of the controller, every 2 s by default: long for
+# small trainings.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+if "RAY_ADDRESS" not in os.environ:
+    # nobody reclaims a laptop, and the watcher is one more process that imports for seconds
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+
+import ray
+import ray.train
+import ray.train.torch
+from PIL import Image
+from pydantic import TypeAdapter
+from ray.exceptions import RayError
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+from shared import registry
+from shared.errors import TrainingError, UserError
+from trainer import checkpoint, loop, progress
+from trainer.board import Board, Progress
+from trainer.config import Recipe, ScalingConfig
+from trainer.tracking import RunLog
+
+log = logging.getLogger(__name__)
+
+
+def check(recipe: Recipe) -> None:
+    """Connect to Ray and see whether this recipe can ever run there.
+
+    Raises:
+        UserError: no Ray answers, it is too small, or checkpoints cannot be stored.
+    """
+    _connect(recipe.scaling)
+    storage = storage_path(recipe)
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    if nodes > 1 and not recipe.run.storage_path:
+        raise UserError(
+            f"the cluster has {nodes} nodes, so checkpoints need a place that all of them reach: set run.storage_path "
+            "to a shared folder or an s3:// URI"
+        )
+    if "://" not in storage:
+        try:
+            Path(storage).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"run.storage_path={storage} cannot be written ({error.strerror}); choose another"
+            ) from error
+
+
+def train(recipe: Recipe, run_id: str) -> checkpoint.State:
+    """Train on the workers of the recipe; returns the final state.
+
+    A run id that was used before goes on from its last checkpoint.
+
+    Raises:
+        UserError: as `check`.
+        TrainingError: the training failed; the message is its cause.
+    """
+    result, _ = _fit(
+        _train_worker,
+        {"recipe": asdict(recipe), "run_id": run_id},
+        recipe.scaling,
+        title=recipe.name,
+        run_config={
+            "name": run_id,
+            "storage_path": storage_path(recipe),
+            "failure_config": ray.train.FailureConfig(max_failures=recipe.run.max_failures),
+            "checkpoint_config": ray.train.CheckpointConfig(num_to_keep=2),
+        },
+    )
+    with result.checkpoint.as_directory() as folder:
+        return checkpoint.load(Path(folder))
+
+
+def run_on_workers(
+    work: Callable[[loop.World, dict[str, Any]], Any], arguments: dict[str, Any], recipe: Recipe, title: str
+) -> Any:
+    """Call `work(world, arguments)` on every worker, with torch.distributed ready; returns rank 0's result.
+
+    Raises:
+        UserError, TrainingError: as `train`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        _, answer = _fit(
+            _plain_worker,
+            {"work": work, "arguments": arguments},
+            recipe.scaling,
+            title=title,
+            run_config={"name": uuid4().hex, "storage_path": recipe.run.storage_path or folder},
+        )
+    return answer
+
+
+def storage_path(recipe: Recipe) -> str:
+    """Where this recipe's checkpoints go."""
+    if recipe.run.storage_path:
+        return recipe.run.storage_path
+    # A submitted job runs in a copy of the checkout that Ray deletes
+    return str((Path.home() / "degrid" if in_submitted_job() else registry.ROOT) / "runs")
+
+
+def in_submitted_job() -> bool:
+    """Whether this is the driver of `ray job submit`, which runs in a temporary copy of the working directory."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Resources:
+    use_gpu: bool
+    cpus_per_worker: float
+
+
+class _BoardHandler(logging.Handler):
+    """Warnings of a worker's code, for the driver to show."""
+
+    def __init__(self, board: Any) -> None:
+        super().__init__(logging.WARNING)
+        self._board = board
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._board.post_message.remote(record.getMessage())
+
+
+class _RayHooks:
+    """The loop's hooks on a Ray worker."""
+
+    def __init__(self, run_id: str, board: Any, world: loop.World) -> None:
+        self._board = board
+        self._log = RunLog(run_id) if world.rank == 0 else None
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        if self._log:
+            self._log.metrics(metrics, step)
+
+    def log_image(self, key: str, image: Image.Image, step: int) -> None:
+        if self._log:
+            self._log.image(key, image, step)
+
+    def tag(self, key: str, value: str) -> None:
+        if self._log:
+            self._log.tag(key, value)
+
+    def progress(self, news: Progress) -> None:
+        if self._log:
+            self._board.post_progress.remote(news)
+
+    def save(self, metrics: dict[str, float], folder: Path) -> None:
+        # Delivered before the checkpoint exists: what a restart repeats was logged, what was not is repeated
+        if self._log:
+            self._log.flush()
+        kept = ray.train.Checkpoint.from_directory(folder) if self._log else None
+        ray.train.report(metrics, checkpoint=kept)
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    if _is_decided(config):
+        return
+    with _worker(config) as world:
+        recipe = TypeAdapter(Recipe).validate_python(config["recipe"])
+        hooks = _RayHooks(config["run_id"], config["board"], world)
+        latest = ray.train.get_checkpoint()
+        if latest is None:
+            loop.train(recipe, world, hooks)
+        else:
+            with latest.as_directory() as folder:
+                loop.train(recipe, world, hooks, resume_from=Path(folder))
+
+
+def _plain_worker(config: dict[str, Any]) -> None:
+    if _is_decided(config):
+        return
+    with _worker(config) as world:
+        answer = config["work"](world, config["arguments"])
+        if world.rank == 0:
+            ray.get(config["board"].post_answer.remote(answer))
+
+
+def _is_decided(config: dict[str, Any]) -> bool:
+    """Ray Train restarts after any error; workers that find a verdict have nothing left to do."""
+    return ray.get(config["board"].verdict.remote()) is not None
+
+
+@contextmanager
+def _worker(config: dict[str, Any]) -> Iterator[loop.World]:
+    """A worker's surroundings: its place in the world, the driver's environment, and what happens to errors.
+
+    An error that no restart can mend is posted as the verdict, for the driver to raise.
+    """
+    board = config["board"]
+    os.environ.update(config["environment"])
+    handler = _BoardHandler(board)
+    logging.getLogger().addHandler(handler)
+    context = ray.train.get_context()
+    try:
+        yield loop.World(
+            rank=context.get_world_rank(), size=context.get_world_size(), device=ray.train.torch.get_device()
+        )
+    except (UserError, TrainingError) as error:
+        ray.get(board.post_verdict.remote(type(error)(str(error))))
+        raise
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def _fit(
+    worker: Callable[[dict[str, Any]], None],
+    config: dict[str, Any],
+    scaling: ScalingConfig,
+    *,
+    title: str,
+    run_config: dict[str, Any],
+) -> tuple[ray.train.Result, Any]:
+    """Run `worker` on all workers; returns Ray's result and rank 0's answer."""
+    resources = _connect(scaling)
+    board = ray.remote(num_cpus=0)(Board).remote()
+    environment = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_")}
+    environment["MLFLOW_TRACKING_URI"] = registry.tracking_uri()
+    trainer = ray.train.torch.TorchTrainer(
+        worker,
+        train_loop_config=config | {"board": board, "environment": environment},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=scaling.num_workers,
+            use_gpu=resources.use_gpu,
+            resources_per_worker={"CPU": resources.cpus_per_worker, **({"GPU": 1} if resources.use_gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(**run_config),
+    )
+    failure: Exception | None = None
+    result: ray.train.Result | None = None
+    with progress.shown(lambda: ray.get(board.news.remote(), timeout=5), title):
+        try:
+            result = trainer.fit()
+        except TrainingFailedError as error:
+            failure = error
+    verdict = ray.get(board.verdict.remote())
+    if verdict is not None:
+        raise verdict
+    if failure is not None:
+        raise TrainingError(_cause(failure)) from failure
+    assert result is not None
+    return result, ray.get(board.answer.remote())
+
+
+def _cause(error: Exception) -> str:
+    """The first worker's own error in one line; Ray's message holds the tracebacks of all."""
+    if isinstance(error, WorkerGroupError) and error.worker_failures:
+        rank, failure = min(error.worker_failures.items())
+        cause = getattr(failure, "cause", None) or failure
+        return f"worker {rank} failed: {type(cause).__name__}: {str(cause).strip().splitlines()[-1]}"
+    return str(error).strip().splitlines()[-1]
+
+
+def _check_answers(address: str | None) -> None:
+    """Knock at the head's door: ray.init() would wait for it for minutes, and without a word."""
+    host, _, port = (address or "").rpartition(":")
+    if not port.isdigit():  # none, "auto" or "local"
+        return
+    try:
+        socket.create_connection((host.removeprefix("ray://").strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        raise UserError(f"no Ray answers at RAY_ADDRESS={address} ({error}); start it or unset RAY_ADDRESS") from error
+
+
+def _connect(scaling: ScalingConfig) -> _Resources:
+    """Connect to RAY_ADDRESS, or start a local Ray that ends with this process; once.
+
+    Raises:
+        UserError: no Ray answers at RAY_ADDRESS, or it is too small.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    if not ray.is_initialized():
+        _check_answers(address)
+        cores = os.cpu_count() or 1
+        try:
+            ray.init(
+                # workers may share a core: three on two cores is slow, not wrong
+                num_cpus=None if address else max(cores, scaling.num_workers),
+                include_dashboard=False if not address else None,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
+        except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"no Ray answers at RAY_ADDRESS={address} ({str(error).splitlines()[0]}); start it or unset RAY_ADDRESS"
+            ) from error
+    total = ray.cluster_resources()
+    use_gpu = total.get("GPU", 0) > 0 if scaling.use_gpu == "auto" else scaling.use_gpu
+    unit = "GPU" if use_gpu else "CPU"
+    if total.get(unit, 0) < scaling.num_workers:
+        raise UserError(
+            f"scaling.num_workers={scaling.num_workers} needs as many {unit}s, the cluster has "
+            f"{total.get(unit, 0):g}; lower it, or add nodes"
+        )
+    # Without GPUs the workers share out the cores; OMP_NUM_THREADS follows
+    return _Resources(use_gpu=use_gpu, cpus_per_worker=1 if use_gpu else max(1, total["CPU"] // scaling.num_workers))

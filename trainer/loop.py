@@ -1,0 +1,200 @@
+"""What every worker runs: plain PyTorch, from the first batch to the last checkpoint."""
+
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from PIL import Image
+from torch import nn
+
+from shared.models import create_model
+from trainer import checkpoint
+from trainer.board import Progress
+from trainer.classification import Classification, average_batch_norm, classify
+from trainer.config import Recipe
+from trainer.data import DataSet, eval_batches, open_data, train_batches
+from trainer.data.sampling import Plan
+from trainer.meters import Damage, Meter
+from trainer.optim import learning_rate, make_optimizer
+from trainer.probes import PROBE_COUNT, Probes, draw, gridding_metrics
+from trainer.step import Precision, TrainStep, choose_precision
+
+EVAL_BATCH_SIZE = 64
+"""Independent of the number of workers, so that every picture is evaluated in the same company."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """This worker among the others."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+
+class Hooks(Protocol):
+    """What the loop needs from its surroundings. Only `save` does anything on workers other than rank 0."""
+
+    def log(self, metrics: dict[str, float], step: int) -> None: ...
+
+    def log_image(self, key: str, image: Image.Image, step: int) -> None: ...
+
+    def tag(self, key: str, value: str) -> None: ...
+
+    def progress(self, news: Progress) -> None: ...
+
+    def save(self, metrics: dict[str, float], folder: Path) -> None:
+        """Keep rank 0's `folder` as the latest checkpoint. All workers call it, and wait for each other."""
+
+
+def train(recipe: Recipe, world: World, hooks: Hooks, resume_from: Path | None = None) -> None:
+    """Train `recipe` to its end, from the checkpoint in `resume_from` if there is one.
+
+    Raises:
+        UserError: the data set is missing or malformed.
+        TrainingError: the loss is not finite, or too many pictures are damaged.
+    """
+    data = open_data(recipe.data)
+    plan = make_plan(recipe, data)
+    precision = choose_precision(recipe.run.precision, world.device)
+
+    torch.manual_seed(recipe.run.seed)  # every worker starts from the same weights
+    model = build_model(recipe, data).to(world.device, memory_format=precision.memory_format)
+    optimizer = make_optimizer(model, recipe)
+    first_step, best = 0, math.inf
+    if resume_from is not None:
+        state = checkpoint.load(resume_from)
+        checkpoint.restore(state, model, optimizer)
+        first_step, best = state.step, state.best_top1_error_pct
+
+    batches = train_batches(
+        data.train,
+        recipe,
+        rank=world.rank,
+        world_size=world.size,
+        first_step=first_step,
+        last_step=plan.total_steps,
+        pin=world.device.type == "cuda",
+    )
+    train_step = TrainStep(model, optimizer, recipe, precision, world.rank, world.size)
+    validator = Validator(recipe, world, data, precision)
+    damage = Damage(data.train, "training")
+    meter = Meter(recipe.run.global_batch_size, world.device)
+    error: float | None = None
+    model.train()
+    for step, batch in enumerate(meter.timed(batches), first_step):
+        damage.add(batch.damaged)
+        rate = learning_rate(recipe, plan, step)
+        meter.add(train_step(batch.images, batch.labels, step=step, learning_rate=rate))
+        done = step + 1
+
+        if done % recipe.run.log_every_steps == 0 or done == plan.total_steps:
+            metrics = meter.read(done)
+            hooks.log({"train/lr": rate, "train/epoch": done / plan.steps_per_epoch, **metrics}, done)
+            hooks.progress(
+                Progress(
+                    step=done,
+                    total_steps=plan.total_steps,
+                    loss=metrics["train/loss"],
+                    images_per_s=metrics["perf/images_per_s"],
+                    top1_error_pct=error,
+                )
+            )
+
+        if plan.epochs_finished_by(done) > plan.epochs_finished_by(step):
+            average_batch_norm(model)
+            metrics, picture = validator.run(model, f"{recipe.name}, epoch {plan.epochs_finished_by(done)}")
+            error = metrics["top1_error_pct"]
+            best = min(best, error)
+            damage.gather()
+            hooks.log(_grouped(metrics, best), done)
+            hooks.log_image("class_maps", picture, done)
+            hooks.tag("damaged_pictures", _summary(damage, validator.damage))
+            _save_checkpoint(
+                checkpoint.State(
+                    step=done,
+                    best_top1_error_pct=best,
+                    metrics=metrics,
+                    model=model.state_dict(),
+                    optimizer=optimizer.state_dict(),
+                ),
+                world,
+                hooks,
+            )
+            model.train()
+            meter.restart()
+
+
+def make_plan(recipe: Recipe, data: DataSet) -> Plan:
+    return Plan(num_samples=len(data.train), global_batch_size=recipe.run.global_batch_size, epochs=recipe.run.epochs)
+
+
+def build_model(recipe: Recipe, data: DataSet) -> nn.Module:
+    """The recipe's network with fresh weights and a class for each of the data set's."""
+    return create_model(
+        recipe.model.name,
+        num_classes=len(data.train.classes),
+        width=recipe.model.width,
+        drop_rate=recipe.model.drop_rate,
+    )
+
+
+class Validator:
+    """Exact errors on the validation part, and gridding on its probe pictures."""
+
+    def __init__(self, recipe: Recipe, world: World, data: DataSet, precision: Precision) -> None:
+        self.recipe = recipe
+        self.world = world
+        self.samples = data.val
+        self.precision = precision
+        self.probes = Probes(data.val.probes(PROBE_COUNT), precision)
+        self.damage = Damage(data.val, "validation")
+
+    def run(self, model: nn.Module, title: str) -> tuple[dict[str, float], Image.Image]:
+        """The metrics of a card, and a picture of class maps."""
+        result = self.classify(model)
+        self.damage.add(result.damaged)
+        maps = self.probes.class_maps(model)
+        metrics = {
+            "top1_error_pct": result.top1_error_pct,
+            "top5_error_pct": result.top5_error_pct,
+            "loss": result.loss,
+            "images": result.images,
+            **gridding_metrics(model, maps),
+        }
+        return metrics, draw(self.probes.pixels, maps, title)
+
+    def classify(self, model: nn.Module) -> Classification:
+        transform = self.recipe.augment.eval_transform
+        batches = eval_batches(
+            self.samples,
+            transform,
+            batch_size=min(EVAL_BATCH_SIZE, self.recipe.run.global_batch_size),
+            rank=self.world.rank,
+            world_size=self.world.size,
+            num_loader_workers=self.recipe.data.num_loader_workers,
+            pin=self.world.device.type == "cuda",
+        )
+        return classify(model, batches, transform, self.precision)
+
+
+def _grouped(metrics: dict[str, float], best: float) -> dict[str, float]:
+    """The names under which MLflow's UI groups them."""
+    gridding = ("ghd", "v")
+    grouped = {f"gridding/{k}" if k in gridding else f"val/{k}": v for k, v in metrics.items()}
+    return {**grouped, "val/top1_error_pct_best": best}
+
+
+def _summary(*parts: Damage) -> str:
+    names = [name for part in parts for name in part.names(20)]
+    return f"{sum(len(part) for part in parts)}" + (f": {', '.join(names)}" if names else "")
+
+
+def _save_checkpoint(state: checkpoint.State, world: World, hooks: Hooks) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        if world.rank == 0:
+            checkpoint.save(Path(folder), state)
+        hooks.save(state.metrics, Path(folder))

@@ -1,0 +1,97 @@
+"""One update: uint8 batch -> loss -> gradient -> new weights."""
+
+import inspect
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from shared.transforms import EvalTransform
+from trainer.config import Recipe
+from trainer.data.sampling import hash64
+
+# torch 2.15 renamed the option
+_SYNC_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Precision:
+    """How a network is executed on a device."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        # Measured on a CPU with AMX: bf16 gains a factor of 1.8 from channels_last, fp32 next to nothing
+        fast = self.dtype == torch.bfloat16 or self.device.type == "cuda"
+        return torch.channels_last if fast else torch.contiguous_format
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def choose_precision(setting: str, device: torch.device) -> Precision:
+    """`auto` is bf16 where the hardware multiplies it natively; elsewhere it would be emulated, and slow."""
+    if setting == "auto":
+        native = torch.cuda.is_bf16_supported(False) if device.type == "cuda" else _cpu_multiplies_bf16()
+        setting = "bf16" if native else "fp32"
+    return Precision(device=device, dtype=torch.bfloat16 if setting == "bf16" else torch.float32)
+
+
+def _cpu_multiplies_bf16() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+class TrainStep:
+    """Forward, loss, backward, update. Owns no state but the model's and the optimizer's.
+
+    The random numbers of an update (dropout) are seeded by (seed, step, rank), so no generator state has to be saved.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        precision: Precision,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.precision = precision
+        self._forward: nn.Module = model
+        if world_size > 1:
+            # BN statistics stay local while training and are averaged before evaluation: no broadcast every step
+            self._forward = DistributedDataParallel(model, gradient_as_bucket_view=True, **{_SYNC_BUFFERS: False})
+        self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.augment.label_smoothing)
+        self._transform: EvalTransform = recipe.augment.eval_transform
+        self._seed = recipe.run.seed
+        self._rank = rank
+
+    def __call__(self, images: Tensor, labels: Tensor, *, step: int, learning_rate: float) -> Tensor:
+        """(B, 3, H, W) uint8 and (B,) int64 -> the mean loss of this worker's images, still on the device."""
+        torch.manual_seed(hash64(self._seed, step, self._rank) >> 1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        inputs = prepare(images, self._transform, self.precision)
+        labels = labels.to(self.precision.device, non_blocking=True)
+        with self.precision.autocast():
+            loss = self._loss(self._forward(inputs), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+
+def prepare(images: Tensor, transform: EvalTransform, precision: Precision) -> Tensor:
+    """(B, 3, H, W) uint8 on the host -> normalised float32 on the device, in the memory format of the network."""
+    moved = images.to(precision.device, non_blocking=True, memory_format=precision.memory_format)
+    return transform.normalize(moved)

@@ -1,0 +1,177 @@
+"""MLflow as the trainer writes it: one run per training, whoever restarts it.
+
+The driver creates the run and ends it; rank 0 writes into it by its id. MLflow is checked before a training starts;
+after that nothing here may stop it: a call that fails is reported once and skipped.
+"""
+
+import getpass
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import mlflow
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from shared.errors import UserError
+from shared.models import describe
+from shared.registry import ROOT, client, tracking_uri
+from trainer.config import Recipe, flat_params
+from trainer.data import DataSet
+
+log = logging.getLogger(__name__)
+
+RECIPE_FILE = "recipe.json"
+
+
+def create_run(recipe: Recipe, data: DataSet) -> str:
+    """A RUNNING run with the recipe's parameters, its data sets and the code's version; returns its id."""
+    api = client()
+    image_size = recipe.augment.train_size
+    cost = describe(recipe.model.name, num_classes=len(data.train.classes), width=recipe.model.width)
+    tags = {
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": " ".join(["python -m trainer", *sys.argv[1:]]),
+        "mlflow.source.git.commit": code_version(),
+        "mlflow.note.content": _description(recipe, data),
+    }
+    run = api.create_run(_experiment(api, recipe.run.experiment), run_name=recipe.name, tags=tags)
+    params = flat_params(recipe) | {
+        "arch": recipe.model.name,
+        "output_stride": cost.output_stride,
+        "params_m": round(cost.params / 1e6, 3),
+        "gmacs": cost.gmacs,
+        "global_batch": recipe.run.global_batch_size,
+        "epochs": recipe.run.epochs,
+        "world_size": recipe.scaling.num_workers,
+        "train_images": len(data.train),
+        "val_images": len(data.val),
+        "train_size": image_size,
+    }
+    run_id = run.info.run_id
+    api.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    api.log_inputs(run_id, [_input(recipe, data, part) for part in ("train", "val")])
+    api.log_dict(run_id, asdict(recipe), RECIPE_FILE)
+    return run_id
+
+
+def find_interrupted(run_id: str) -> dict[str, Any]:
+    """The recipe of a run that can go on, as `asdict` wrote it.
+
+    Raises:
+        UserError: there is no such run, or it is finished.
+    """
+    try:
+        status = client().get_run(run_id).info.status
+        recipe = mlflow.artifacts.load_dict(f"runs:/{run_id}/{RECIPE_FILE}")
+    except MlflowException as error:
+        raise UserError(f"no run {run_id!r} of this project at {tracking_uri()}") from error
+    if status == "FINISHED":
+        raise UserError(f"run {run_id} is FINISHED; train its recipe again instead of resuming it")
+    return recipe
+
+
+def reopen_run(run_id: str) -> None:
+    client().update_run(run_id, status="RUNNING")
+
+
+def end_run(run_id: str, status: str) -> None:
+    """FINISHED, FAILED or KILLED."""
+    _guarded(lambda: client().set_terminated(run_id, status))
+
+
+def log_card(run_id: str, card: str) -> None:
+    _guarded(lambda: client().log_text(run_id, card, "card.json"))
+
+
+def code_version() -> str:
+    """The git commit, with -dirty where the tree differs from it; "unknown" outside a checkout."""
+    try:
+        git = ["git", "-C", str(ROOT)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{commit}-dirty" if changes.strip() else commit
+
+
+class RunLog:
+    """Rank 0's pen. Values are sent in the background; steps that an earlier attempt logged are skipped."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._api = client()
+        history = _guarded(lambda: self._api.get_metric_history(run_id, "train/loss")) or []
+        self._logged_until = max((point.step for point in history), default=-1)
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        if step <= self._logged_until and "train/loss" in values:
+            return
+        now = int(time.time() * 1000)
+        points = [Metric(name, value, now, step) for name, value in values.items()]
+        _guarded(lambda: self._api.log_batch(self._run_id, metrics=points, synchronous=False))
+
+    def image(self, key: str, image: Image.Image, step: int) -> None:
+        _guarded(lambda: self._api.log_image(self._run_id, image, key=key, step=step, synchronous=False))
+
+    def tag(self, key: str, value: str) -> None:
+        _guarded(lambda: self._api.log_batch(self._run_id, tags=[RunTag(key, value[:5000])], synchronous=False))
+
+    def flush(self) -> None:
+        """Wait until everything is delivered."""
+        _guarded(mlflow.flush_async_logging)
+
+
+T = TypeVar("T")
+_complained = False
+
+
+def _guarded(call: Callable[[], T]) -> T | None:
+    global _complained
+    try:
+        return call()
+    except Exception as error:  # a lost metric must not end a training
+        if not _complained:
+            log.warning("MLflow at %s does not take what is logged: %s", tracking_uri(), error)
+        _complained = True
+        return None
+
+
+def _experiment(api: mlflow.MlflowClient, name: str) -> str:
+    existing = api.get_experiment_by_name(name)
+    if existing is not None:
+        return existing.experiment_id
+    # With a local store MLflow would put artifacts under the current directory, which Ray's workers change.
+    location = (ROOT / "mlartifacts").as_uri() if tracking_uri().startswith("sqlite:") else None
+    try:
+        return api.create_experiment(name, artifact_location=location)
+    except MlflowException:  # another training was faster
+        return api.get_experiment_by_name(name).experiment_id
+
+
+def _input(recipe: Recipe, data: DataSet, part: str) -> DatasetInput:
+    samples = data.train if part == "train" else data.val
+    dataset = Dataset(
+        name=f"{recipe.data_name}-{part}",
+        digest=samples.digest[:36],
+        source_type="local",
+        source=json.dumps({"source": recipe.data.source, "path": recipe.data.path}),
+        profile=json.dumps({"num_rows": len(samples), "classes": len(samples.classes)}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", part)])
+
+
+def _description(recipe: Recipe, data: DataSet) -> str:
+    return (
+        f"**{recipe.model.name}** (width {recipe.model.width:g}) on **{recipe.data_name}**: {len(data.train):,} "
+        f"training and {len(data.val):,} validation pictures of {len(data.train.classes)} classes, "
+        f"{recipe.run.epochs} epochs in batches of {recipe.run.global_batch_size}.\n\n"
+        f"Expected: {recipe.expected.source}"
+        + (f", top-1 error {recipe.expected.top1_error_pct} %" if recipe.expected.top1_error_pct else "")
+    )
