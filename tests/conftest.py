@@ -1,7 +1,6 @@
 """Tiny real things that many tests share."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +45,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def mlflow_store(store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def mlflow_store(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """That store, as the one in use."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'mlflow.db'}")
-    yield store
+    return store

@@ -102,12 +102,12 @@ def test_evaluation_preprocessing_equals_torchvisions_published_one():
 
 
 def test_photos_train_and_validate_on_different_parts():
-    from shared.photos import PHOTO_NAMES, photo
+    from shared.photos import PHOTO_NAMES
     from trainer.data import photos
 
     val = PhotoSamples("val")
     for index in range(0, len(val), 5):
-        whole = photo(PHOTO_NAMES[val.labels[index]])
+        whole = photos._whole(PHOTO_NAMES[val.labels[index]])
         left, top, right, bottom = photos._val_crop(whole, index)
         train_left, train_top, train_right, train_bottom = photos._train_side(whole)
         assert (train_left, train_top) == (0, 0)

@@ -37,7 +37,7 @@ class Recorder:
     def progress(self, news):
         self.news.append(news)
 
-    def save(self, metrics, folder):
+    def save(self, metrics, folder):  # noqa: ARG002
         kept = self.folder / str(len(self.saved))
         shutil.copytree(folder, kept)
         self.saved.append(kept)
@@ -64,7 +64,7 @@ def final_state(recorder: Recorder) -> checkpoint.State:
 @pytest.fixture(scope="module")
 def trained(colour_folder, tmp_path_factory):
     recorder = Recorder(tmp_path_factory.mktemp("trained"))
-    loop.train(recipe(colour_folder), WORLD, recorder)
+    loop.train(recipe(colour_folder), WORLD, recorder, "run")
     return recorder
 
 
@@ -90,9 +90,9 @@ def test_training_metrics_are_logged_at_the_interval(trained):
 def test_a_resumed_run_matches_an_uninterrupted_run(trained, colour_folder, tmp_path):
     first = Recorder(tmp_path / "first", stop_after=1)
     with pytest.raises(InterruptedError):
-        loop.train(recipe(colour_folder), WORLD, first)
+        loop.train(recipe(colour_folder), WORLD, first, "run")
     second = Recorder(tmp_path / "second")
-    loop.train(recipe(colour_folder), WORLD, second, resume_from=first.saved[-1])
+    loop.train(recipe(colour_folder), WORLD, second, "run", resume_from=checkpoint.load(first.saved[-1]))
     resumed, uninterrupted = final_state(second), final_state(trained)
     assert resumed.step == uninterrupted.step
     assert resumed.best_top1_error_pct == uninterrupted.best_top1_error_pct
@@ -101,13 +101,13 @@ def test_a_resumed_run_matches_an_uninterrupted_run(trained, colour_folder, tmp_
 
 def test_a_resnet_has_no_gridding_score(colour_folder, tmp_path):
     recorder = Recorder(tmp_path)
-    loop.train(recipe(colour_folder, "model.name=resnet18", "run.epochs=1"), WORLD, recorder)
+    loop.train(recipe(colour_folder, "model.name=resnet18", "run.epochs=1"), WORLD, recorder, "run")
     assert "ghd" not in final_state(recorder).metrics
 
 
 def test_a_loss_that_explodes_stops_the_run_with_the_step(colour_folder, tmp_path):
     with pytest.raises(TrainingError, match=r"the loss became nan within the 2 updates before step \d+; lower"):
-        loop.train(recipe(colour_folder, "optimizer.base_lr=1e30"), WORLD, Recorder(tmp_path))
+        loop.train(recipe(colour_folder, "optimizer.base_lr=1e30"), WORLD, Recorder(tmp_path), "run")
 
 
 def copy_with_damage(source: Path, target: Path, victims: int) -> Path:
@@ -120,7 +120,7 @@ def copy_with_damage(source: Path, target: Path, victims: int) -> Path:
 def test_more_than_one_percent_of_damaged_pictures_stops_the_run_and_names_them(colour_folder, tmp_path):
     folder = copy_with_damage(colour_folder, tmp_path / "data", victims=1)
     with pytest.raises(TrainingError, match=r"1 of 26 training pictures are damaged, more than 1% .*red/0\.jpg"):
-        loop.train(recipe(folder), WORLD, Recorder(tmp_path / "out"))
+        loop.train(recipe(folder), WORLD, Recorder(tmp_path / "out"), "run")
 
 
 def test_a_few_damaged_pictures_are_counted_and_named(colour_folder, tmp_path, caplog):
@@ -131,6 +131,6 @@ def test_a_few_damaged_pictures_are_counted_and_named(colour_folder, tmp_path, c
         shutil.copy(good, folder / "train" / "blue" / f"copy{i}.jpg")
     (folder / "train" / "blue" / "copy50.jpg").write_bytes(b"not a picture")
     recorder = Recorder(tmp_path / "out")
-    loop.train(recipe(folder, "run.epochs=1"), WORLD, recorder)
+    loop.train(recipe(folder, "run.epochs=1"), WORLD, recorder, "run")
     assert recorder.tags["damaged_pictures"] == f"1: {folder}/train/blue/copy50.jpg"
     assert "skipped a damaged training picture" in caplog.text

@@ -155,5 +155,5 @@ def test_width_scales_every_channel_count():
 
 
 def test_unknown_architecture_is_answered_with_its_neighbours():
-    with pytest.raises(UserError, match="unknown model 'drn_c_27'; did you mean .*drn_c_26"):
+    with pytest.raises(UserError, match=r"unknown model 'drn_c_27'; did you mean .*drn_c_26"):
         create_model("drn_c_27")

@@ -97,5 +97,5 @@ def test_a_wrong_recipe_file_is_answered_in_one_clear_line(tmp_path, text, messa
 
 
 def test_an_unknown_recipe_is_answered_with_its_neighbours():
-    with pytest.raises(UserError, match="unknown recipe 'drn_c_62'; did you mean .*drn_c_26"):
+    with pytest.raises(UserError, match=r"unknown recipe 'drn_c_62'; did you mean .*drn_c_26"):
         recipes.load("drn_c_62")

@@ -1,14 +1,12 @@
 """The whole path on two Ray workers: recipe, MLflow run, registered version, evaluation."""
 
 import json
-import os
 from pathlib import Path
 
-import mlflow
 import pytest
 
 from shared import registry
-from trainer import recipes, tracking, training
+from trainer import recipes, training
 from trainer.__main__ import main
 
 pytestmark = pytest.mark.slow
@@ -61,7 +59,7 @@ def test_every_step_is_logged_once(trained):
 
 
 def test_the_version_carries_the_exact_error_of_its_run(trained):
-    recipe, version = trained
+    _, version = trained
     assert version.name == "drn_c_26-w0.125-colours"
     assert version.aliases == ("champion",)
     served = registry.load(version.uri)

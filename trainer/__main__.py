@@ -49,12 +49,13 @@ def _train(options: argparse.Namespace) -> None:
     if not names:
         raise UserError("no recipe given; `python -m trainer recipes` lists them")
     loaded = [recipes.load(name, overrides) for name in names]
-    checked = [(recipe, training.check(recipe)) for recipe in loaded]
-    for recipe, data in checked:
-        if options.dry_run:
+    if options.dry_run:
+        for recipe in loaded:
+            training.check(recipe)
             _say(json.dumps(asdict(recipe), indent=2))
-        else:
-            _say(training.summary(training.train(recipe, data)))
+        return
+    for version in training.train(loaded):
+        _say(training.summary(version))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

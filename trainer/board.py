@@ -11,10 +11,13 @@ from typing import Any
 class Progress:
     """What a person who waits wants to know."""
 
+    title: str
     step: int
     total_steps: int
     loss: float
     images_per_s: float
+    seconds_left: float
+    """At that speed, evaluations not counted."""
     top1_error_pct: float | None
     """Of the last evaluation."""
 

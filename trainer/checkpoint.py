@@ -14,11 +14,16 @@ FILE_NAME = "state.pt"
 class State:
     """Everything else is a pure function of the recipe and the step: order, augmentation, dropout, learning rate."""
 
+    run_id: str
+    """The MLflow run that this state belongs to."""
     step: int
     """Updates done."""
     best_top1_error_pct: float
     metrics: dict[str, float]
     """Of the evaluation at this step."""
+    classes: list[str]
+    data_digest: str
+    """Of the validation part."""
     model: dict[str, Any]
     optimizer: dict[str, Any]
 

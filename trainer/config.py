@@ -10,13 +10,13 @@ from shared.errors import UserError
 from shared.models import zoo
 from shared.transforms import EvalTransform, Interpolation
 
-_section = dataclass(frozen=True, kw_only=True, slots=True, config=ConfigDict(extra="forbid", strict=False))
+FORBID_UNKNOWN = ConfigDict(extra="forbid")
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-@_section
+@dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class ModelConfig:
     name: str
     """One of `python -m trainer models`."""
@@ -28,7 +28,7 @@ class ModelConfig:
     """Dropout before the classifier."""
 
 
-@_section
+@dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class DataConfig:
     source: str
     """photos, folder, or a torchvision set by name (mnist, cifar10, ...)."""
@@ -43,7 +43,7 @@ class DataConfig:
     """Processes per training worker that read and decode pictures; 0 does it in the training process."""
 
 
-@_section
+@dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class AugmentConfig:
     train_size: Positive = 224
     """Side of the training crop in pixels."""
@@ -77,7 +77,7 @@ class AugmentConfig:
         return EvalTransform(resize=self.eval_resize, crop=self.eval_size, interpolation=self.interpolation)
 
 
-@_section
+@dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class OptimizerConfig:
     name: Literal["sgd"] = "sgd"
     base_lr: Annotated[float, Field(gt=0)]
@@ -89,7 +89,7 @@ class OptimizerConfig:
     """Not applied to biases and normalisation."""
 
 
-@_section
+@dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class ScheduleConfig:
     name: Literal["cosine", "step"] = "cosine"
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
@@ -102,7 +102,7 @@ class ScheduleConfig:
     """step: factor of each drop."""
 
 
-@_section
+@dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class RunConfig:
     epochs: Positive
     global_batch_size: Positive
@@ -123,7 +123,7 @@ class RunConfig:
     """Restarts from the last checkpoint after a worker or node died."""
 
 
-@_section
+@dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class ScalingConfig:
     num_workers: Positive = 1
     """Training processes: one per GPU, or per CPU core where there is no GPU."""
@@ -132,7 +132,7 @@ class ScalingConfig:
     """auto: where the cluster has any."""
 
 
-@_section
+@dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class Expected:
     source: str
     """Where the figures were published or measured."""
@@ -141,7 +141,7 @@ class Expected:
     top5_error_pct: float | None = None
 
 
-@_section
+@dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class Recipe:
     name: str
     model: ModelConfig

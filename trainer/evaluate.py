@@ -37,7 +37,7 @@ def evaluate(reference: str, overrides: list[str]) -> dict[str, Any]:
     else:
         from trainer import launch
 
-        result = launch.run_on_workers(evaluate_worker, arguments, recipe, title=f"evaluate {reference}")
+        result = launch.run_on_workers(evaluate_worker, arguments, recipe)
     return {
         "model": served.version.uri if served.version else reference,
         "weights": served.card.weights,
@@ -53,7 +53,7 @@ def evaluate_worker(world: World, arguments: dict[str, Any]) -> dict[str, Any]:
     served = registry.load(arguments["reference"])
     samples = open_for_evaluation(recipe.data, served.card.classes)
     precision = choose_precision(recipe.run.precision, world.device)
-    model = served.model.to(world.device, memory_format=precision.memory_format)
+    model = served.model.to(world.device).to(memory_format=precision.memory_format)
     batches = eval_batches(
         samples,
         recipe.augment.eval_transform,

@@ -4,11 +4,11 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 # Ray reads these when it is imported. report() waits for a poll of the controller, every 2 s by default: long for
@@ -27,12 +27,14 @@ from pydantic import TypeAdapter
 from ray.exceptions import RayError
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-from shared import registry
+from shared import store
 from shared.errors import TrainingError, UserError
 from trainer import checkpoint, loop, progress
 from trainer.board import Board, Progress
 from trainer.config import Recipe, ScalingConfig
-from trainer.tracking import RunLog
+
+if TYPE_CHECKING:
+    from trainer.tracking import RunLog
 
 log = logging.getLogger(__name__)
 
@@ -60,34 +62,33 @@ def check(recipe: Recipe) -> None:
             ) from error
 
 
-def train(recipe: Recipe, run_id: str) -> checkpoint.State:
-    """Train on the workers of the recipe; returns the final state.
+def train(jobs: Sequence[tuple[Recipe, str]], checkpoints: str) -> None:
+    """Train and register recipes, each into the run of its id, one after the other on one group of workers.
 
-    A run id that was used before goes on from its last checkpoint.
+    Starting workers takes most of a minute (imports, mainly), so several small trainings share them.
+
+    Args:
+        checkpoints: name under which the checkpoints are kept; one that was used before goes on from its last one.
 
     Raises:
         UserError: as `check`.
-        TrainingError: the training failed; the message is its cause.
+        TrainingError: a training failed; the message is its cause.
     """
-    result, _ = _fit(
+    first = jobs[0][0]
+    _fit(
         _train_worker,
-        {"recipe": asdict(recipe), "run_id": run_id},
-        recipe.scaling,
-        title=recipe.name,
+        {"jobs": [(asdict(recipe), run_id) for recipe, run_id in jobs]},
+        first.scaling,
         run_config={
-            "name": run_id,
-            "storage_path": storage_path(recipe),
-            "failure_config": ray.train.FailureConfig(max_failures=recipe.run.max_failures),
+            "name": checkpoints,
+            "storage_path": storage_path(first),
+            "failure_config": ray.train.FailureConfig(max_failures=first.run.max_failures),
             "checkpoint_config": ray.train.CheckpointConfig(num_to_keep=2),
         },
     )
-    with result.checkpoint.as_directory() as folder:
-        return checkpoint.load(Path(folder))
 
 
-def run_on_workers(
-    work: Callable[[loop.World, dict[str, Any]], Any], arguments: dict[str, Any], recipe: Recipe, title: str
-) -> Any:
+def run_on_workers(work: Callable[[loop.World, dict[str, Any]], Any], arguments: dict[str, Any], recipe: Recipe) -> Any:
     """Call `work(world, arguments)` on every worker, with torch.distributed ready; returns rank 0's result.
 
     Raises:
@@ -98,7 +99,6 @@ def run_on_workers(
             _plain_worker,
             {"work": work, "arguments": arguments},
             recipe.scaling,
-            title=title,
             run_config={"name": uuid4().hex, "storage_path": recipe.run.storage_path or folder},
         )
     return answer
@@ -109,7 +109,7 @@ def storage_path(recipe: Recipe) -> str:
     if recipe.run.storage_path:
         return recipe.run.storage_path
     # A submitted job runs in a copy of the checkout that Ray deletes
-    return str((Path.home() / "degrid" if in_submitted_job() else registry.ROOT) / "runs")
+    return str((Path.home() / "degrid" if in_submitted_job() else store.ROOT) / "runs")
 
 
 def in_submitted_job() -> bool:
@@ -139,7 +139,11 @@ class _RayHooks:
 
     def __init__(self, run_id: str, board: Any, world: loop.World) -> None:
         self._board = board
-        self._log = RunLog(run_id) if world.rank == 0 else None
+        self._log: RunLog | None = None
+        if world.rank == 0:
+            from trainer import tracking  # MLflow takes seconds to import, and the other workers need none
+
+            self._log = tracking.RunLog(run_id)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         if self._log:
@@ -164,19 +168,37 @@ class _RayHooks:
         kept = ray.train.Checkpoint.from_directory(folder) if self._log else None
         ray.train.report(metrics, checkpoint=kept)
 
+    def finish(self, recipe: Recipe, state: checkpoint.State) -> None:
+        """Register the network and end its run."""
+        if self._log:
+            from trainer import registration  # as above
+
+            version = registration.register(recipe, state)
+            self._log.finish()
+            self._board.post_message.remote(f"{recipe.name}: registered as {version.uri}")
+
 
 def _train_worker(config: dict[str, Any]) -> None:
     if _is_decided(config):
         return
+    jobs = [(TypeAdapter(Recipe).validate_python(recipe), run_id) for recipe, run_id in config["jobs"]]
     with _worker(config) as world:
-        recipe = TypeAdapter(Recipe).validate_python(config["recipe"])
-        hooks = _RayHooks(config["run_id"], config["board"], world)
-        latest = ray.train.get_checkpoint()
-        if latest is None:
-            loop.train(recipe, world, hooks)
-        else:
-            with latest.as_directory() as folder:
-                loop.train(recipe, world, hooks, resume_from=Path(folder))
+        state = _latest_state()
+        # the trainings before the one that the last checkpoint belongs to are registered
+        run_ids = [run_id for _, run_id in jobs]
+        first = run_ids.index(state.run_id) if state is not None and state.run_id in run_ids else 0
+        for recipe, run_id in jobs[first:]:
+            hooks = _RayHooks(run_id, config["board"], world)
+            resume_from = state if state is not None and state.run_id == run_id else None
+            hooks.finish(recipe, loop.train(recipe, world, hooks, run_id, resume_from))
+
+
+def _latest_state() -> checkpoint.State | None:
+    latest = ray.train.get_checkpoint()
+    if latest is None:
+        return None
+    with latest.as_directory() as folder:
+        return checkpoint.load(Path(folder))
 
 
 def _plain_worker(config: dict[str, Any]) -> None:
@@ -220,14 +242,13 @@ def _fit(
     config: dict[str, Any],
     scaling: ScalingConfig,
     *,
-    title: str,
     run_config: dict[str, Any],
 ) -> tuple[ray.train.Result, Any]:
     """Run `worker` on all workers; returns Ray's result and rank 0's answer."""
     resources = _connect(scaling)
     board = ray.remote(num_cpus=0)(Board).remote()
     environment = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_")}
-    environment["MLFLOW_TRACKING_URI"] = registry.tracking_uri()
+    environment["MLFLOW_TRACKING_URI"] = store.tracking_uri()
     trainer = ray.train.torch.TorchTrainer(
         worker,
         train_loop_config=config | {"board": board, "environment": environment},
@@ -238,9 +259,10 @@ def _fit(
         ),
         run_config=ray.train.RunConfig(**run_config),
     )
+    log.warning("starting %d workers on %s", scaling.num_workers, "GPUs" if resources.use_gpu else "CPU cores")
     failure: Exception | None = None
     result: ray.train.Result | None = None
-    with progress.shown(lambda: ray.get(board.news.remote(), timeout=5), title):
+    with progress.shown(lambda: ray.get(board.news.remote(), timeout=5)):
         try:
             result = trainer.fit()
         except TrainingFailedError as error:

@@ -50,8 +50,10 @@ class Hooks(Protocol):
         """Keep rank 0's `folder` as the latest checkpoint. All workers call it, and wait for each other."""
 
 
-def train(recipe: Recipe, world: World, hooks: Hooks, resume_from: Path | None = None) -> None:
-    """Train `recipe` to its end, from the checkpoint in `resume_from` if there is one.
+def train(
+    recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: checkpoint.State | None = None
+) -> checkpoint.State:
+    """Train `recipe` to its end, from a saved state if there is one; returns the final state.
 
     Raises:
         UserError: the data set is missing or malformed.
@@ -62,11 +64,11 @@ def train(recipe: Recipe, world: World, hooks: Hooks, resume_from: Path | None =
     precision = choose_precision(recipe.run.precision, world.device)
 
     torch.manual_seed(recipe.run.seed)  # every worker starts from the same weights
-    model = build_model(recipe, data).to(world.device, memory_format=precision.memory_format)
+    model = build_model(recipe, data).to(world.device).to(memory_format=precision.memory_format)
     optimizer = make_optimizer(model, recipe)
     first_step, best = 0, math.inf
-    if resume_from is not None:
-        state = checkpoint.load(resume_from)
+    state = resume_from
+    if state is not None:
         checkpoint.restore(state, model, optimizer)
         first_step, best = state.step, state.best_top1_error_pct
 
@@ -96,10 +98,12 @@ def train(recipe: Recipe, world: World, hooks: Hooks, resume_from: Path | None =
             hooks.log({"train/lr": rate, "train/epoch": done / plan.steps_per_epoch, **metrics}, done)
             hooks.progress(
                 Progress(
+                    title=recipe.name,
                     step=done,
                     total_steps=plan.total_steps,
                     loss=metrics["train/loss"],
                     images_per_s=metrics["perf/images_per_s"],
+                    seconds_left=(plan.total_steps - done) * metrics["perf/step_time_s"],
                     top1_error_pct=error,
                 )
             )
@@ -111,21 +115,24 @@ def train(recipe: Recipe, world: World, hooks: Hooks, resume_from: Path | None =
             best = min(best, error)
             damage.gather()
             hooks.log(_grouped(metrics, best), done)
-            hooks.log_image("class_maps", picture, done)
+            if picture is not None:
+                hooks.log_image("class_maps", picture, done)
             hooks.tag("damaged_pictures", _summary(damage, validator.damage))
-            _save_checkpoint(
-                checkpoint.State(
-                    step=done,
-                    best_top1_error_pct=best,
-                    metrics=metrics,
-                    model=model.state_dict(),
-                    optimizer=optimizer.state_dict(),
-                ),
-                world,
-                hooks,
+            state = checkpoint.State(
+                run_id=run_id,
+                step=done,
+                best_top1_error_pct=best,
+                metrics=metrics,
+                classes=list(data.train.classes),
+                data_digest=data.val.digest,
+                model=model.state_dict(),
+                optimizer=optimizer.state_dict(),
             )
+            _save_checkpoint(state, world, hooks)
             model.train()
             meter.restart()
+    assert state is not None  # the last update finishes the last epoch
+    return state
 
 
 def make_plan(recipe: Recipe, data: DataSet) -> Plan:
@@ -150,22 +157,24 @@ class Validator:
         self.world = world
         self.samples = data.val
         self.precision = precision
-        self.probes = Probes(data.val.probes(PROBE_COUNT), precision)
+        # one worker is enough for the probes, and on a small machine the others would be in its way
+        self.probes = Probes(data.val.probes(PROBE_COUNT), precision) if world.rank == 0 else None
         self.damage = Damage(data.val, "validation")
 
-    def run(self, model: nn.Module, title: str) -> tuple[dict[str, float], Image.Image]:
-        """The metrics of a card, and a picture of class maps."""
+    def run(self, model: nn.Module, title: str) -> tuple[dict[str, float], Image.Image | None]:
+        """The metrics of a card, and a picture of class maps. Rank 0 alone measures gridding and draws."""
         result = self.classify(model)
         self.damage.add(result.damaged)
-        maps = self.probes.class_maps(model)
         metrics = {
             "top1_error_pct": result.top1_error_pct,
             "top5_error_pct": result.top5_error_pct,
             "loss": result.loss,
-            "images": result.images,
-            **gridding_metrics(model, maps),
+            "images": float(result.images),
         }
-        return metrics, draw(self.probes.pixels, maps, title)
+        if self.probes is None:
+            return metrics, None
+        maps = self.probes.class_maps(model)
+        return metrics | gridding_metrics(model, maps), draw(self.probes.pixels, maps, title)
 
     def classify(self, model: nn.Module) -> Classification:
         transform = self.recipe.augment.eval_transform

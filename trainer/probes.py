@@ -4,7 +4,6 @@ import io
 from collections.abc import Sequence
 
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
@@ -46,6 +45,8 @@ def gridding_metrics(model: nn.Module, maps: Tensor) -> dict[str, float]:
 
 def draw(pixels: Tensor, maps: Tensor, title: str) -> Image.Image:
     """The first pictures above the map of their strongest class, on one colour scale, as RGB."""
+    from matplotlib.figure import Figure  # a second to import, and only one worker draws
+
     count = min(SHOWN, len(pixels))
     strongest = maps.mean(dim=(2, 3)).argmax(dim=1)
     shown = torch.stack([maps[i, strongest[i]] for i in range(count)]).cpu()

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,18 +16,18 @@ LINE_INTERVAL_S = 10.0
 
 
 @contextmanager
-def shown(news: Callable[[], tuple[Progress | None, list[str]]], title: str) -> Iterator[None]:
+def shown(news: Callable[[], tuple[Progress | None, list[str]]]) -> Iterator[None]:
     """While the context is open: a progress bar on a terminal, a line now and then elsewhere, and all messages.
 
     Args:
         news: returns the latest progress and the messages since the last call; it may fail while workers restart.
     """
-    bar = _bar(title)
+    display = _Display()
     stop = threading.Event()
 
     def show_news() -> None:
         try:
-            _show(bar, *news())
+            display.show(*news())
         except Exception:  # the workers' trouble is reported where it is handled; the bar only waits
             return
 
@@ -42,28 +43,58 @@ def shown(news: Callable[[], tuple[Progress | None, list[str]]], title: str) -> 
         stop.set()
         thread.join()
         show_news()
-        bar.close()
+        display.close()
 
 
-def _bar(title: str) -> tqdm:
-    terminal = sys.stderr.isatty()
-    return tqdm(
-        desc=title,
-        file=sys.stderr,
-        dynamic_ncols=terminal,
-        ascii=None if terminal else " #",
-        mininterval=0.1 if terminal else LINE_INTERVAL_S,
-        bar_format="{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}<{remaining}{postfix}"
-        + ("" if terminal else "\n"),
-    )
+class _Display:
+    """A bar for each training on a terminal; elsewhere a line every LINE_INTERVAL_S and a last one."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._latest: Progress | None = None
+        self._shown: Progress | None = None
+        self._next_line_s = 0.0
+
+    def show(self, latest: Progress | None, messages: list[str]) -> None:
+        if latest is not None and self._latest is not None and latest.title != self._latest.title:
+            self.close()
+        self._latest = latest
+        if latest is not None and latest is not self._shown:
+            if sys.stderr.isatty():
+                self._move_bar(latest)
+            elif latest.step == latest.total_steps or time.monotonic() >= self._next_line_s:
+                self._write_line()
+        for message in messages:
+            tqdm.write(message, file=sys.stderr)
+
+    def close(self) -> None:
+        """Say how far it came."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        elif self._latest is not None and self._latest != self._shown:
+            self._write_line()
+
+    def _move_bar(self, latest: Progress) -> None:
+        if self._bar is None:
+            self._bar = tqdm(
+                desc=latest.title, total=latest.total_steps, initial=latest.step, file=sys.stderr, dynamic_ncols=True,
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps, {remaining} left{postfix}",
+            )  # fmt: skip
+        self._bar.set_postfix_str(_figures(latest), refresh=False)
+        self._bar.update(latest.step - self._bar.n)
+
+    def _write_line(self) -> None:
+        assert self._latest is not None
+        self._shown = self._latest
+        self._next_line_s = time.monotonic() + LINE_INTERVAL_S
+        p = self._shown
+        print(
+            f"{p.title}: step {p.step} of {p.total_steps}, {p.seconds_left:.0f} s left, {_figures(p)}",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
 
 
-def _show(bar: tqdm, latest: Progress | None, messages: list[str]) -> None:
-    for message in messages:
-        bar.write(message, file=sys.stderr)
-    if latest is None:
-        return
-    bar.total = latest.total_steps
-    error = "" if latest.top1_error_pct is None else f", validation error {latest.top1_error_pct:.1f} %"
-    bar.set_postfix_str(f"{latest.images_per_s:.0f} images/s, loss {latest.loss:.3f}{error}", refresh=False)
-    bar.update(latest.step - bar.n)
+def _figures(progress: Progress) -> str:
+    error = "" if progress.top1_error_pct is None else f", validation error {progress.top1_error_pct:.1f} %"
+    return f"{progress.images_per_s:.0f} images/s, loss {progress.loss:.3f}{error}"

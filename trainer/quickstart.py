@@ -18,8 +18,7 @@ def run(overrides: list[str]) -> None:
     if missing:
         from trainer import training  # brings Ray
 
-        for recipe in missing:
-            known[recipe.registered_name] = training.train(recipe, training.check(recipe))
+        known |= {version.name: version for version in training.train(missing)}
         print(f"trained {len(missing)} networks in {time.perf_counter() - started:.0f} s")
     print(f"{'network':<12} {'validation error':>16} {'gridding (GHD)':>15}  version")
     for recipe in loaded:

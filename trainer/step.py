@@ -3,6 +3,7 @@
 import inspect
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,8 @@ class TrainStep:
         self._forward: nn.Module = model
         if world_size > 1:
             # BN statistics stay local while training and are averaged before evaluation: no broadcast every step
-            self._forward = DistributedDataParallel(model, gradient_as_bucket_view=True, **{_SYNC_BUFFERS: False})
+            options: dict[str, Any] = {_SYNC_BUFFERS: False, "gradient_as_bucket_view": True}
+            self._forward = DistributedDataParallel(model, **options)
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.augment.label_smoothing)
         self._transform: EvalTransform = recipe.augment.eval_transform
         self._seed = recipe.run.seed

@@ -19,21 +19,24 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
+from shared.card import Card
 from shared.errors import UserError
 from shared.models import describe
-from shared.registry import ROOT, client, tracking_uri
+from shared.registry import client
+from shared.store import ROOT, tracking_uri
 from trainer.config import Recipe, flat_params
 from trainer.data import DataSet
 
 log = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.json"
+CHECKPOINTS_TAG = "checkpoints"
+"""Recipes trained by one command share a folder of checkpoints, named after the first one's run."""
 
 
 def create_run(recipe: Recipe, data: DataSet) -> str:
-    """A RUNNING run with the recipe's parameters, its data sets and the code's version; returns its id."""
+    """A SCHEDULED run with the recipe's parameters, its data sets and the code's version; returns its id."""
     api = client()
-    image_size = recipe.augment.train_size
     cost = describe(recipe.model.name, num_classes=len(data.train.classes), width=recipe.model.width)
     tags = {
         "mlflow.user": getpass.getuser(),
@@ -52,42 +55,52 @@ def create_run(recipe: Recipe, data: DataSet) -> str:
         "world_size": recipe.scaling.num_workers,
         "train_images": len(data.train),
         "val_images": len(data.val),
-        "train_size": image_size,
     }
     run_id = run.info.run_id
     api.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
     api.log_inputs(run_id, [_input(recipe, data, part) for part in ("train", "val")])
     api.log_dict(run_id, asdict(recipe), RECIPE_FILE)
+    api.update_run(run_id, status="SCHEDULED")
     return run_id
 
 
-def find_interrupted(run_id: str) -> dict[str, Any]:
-    """The recipe of a run that can go on, as `asdict` wrote it.
+def find_interrupted(run_id: str) -> tuple[dict[str, Any], str]:
+    """The recipe of a run that can go on, as `asdict` wrote it, and the name under which it keeps checkpoints.
 
     Raises:
         UserError: there is no such run, or it is finished.
     """
     try:
-        status = client().get_run(run_id).info.status
+        run = client().get_run(run_id)
         recipe = mlflow.artifacts.load_dict(f"runs:/{run_id}/{RECIPE_FILE}")
     except MlflowException as error:
         raise UserError(f"no run {run_id!r} of this project at {tracking_uri()}") from error
-    if status == "FINISHED":
+    if run.info.status == "FINISHED":
         raise UserError(f"run {run_id} is FINISHED; train its recipe again instead of resuming it")
-    return recipe
+    return recipe, run.data.tags.get(CHECKPOINTS_TAG, run_id)
 
 
-def reopen_run(run_id: str) -> None:
-    client().update_run(run_id, status="RUNNING")
+def end_run(run_id: str, status: str) -> bool:
+    """End a run as FAILED or KILLED, and say whether there was something to end.
+
+    A run that is FINISHED keeps its status. One that never started is removed: it holds nothing.
+    """
+    api = client()
+    before = _guarded(lambda: api.get_run(run_id).info.status)
+    if before == "SCHEDULED":
+        _guarded(lambda: api.delete_run(run_id))
+    elif before != "FINISHED":
+        _guarded(lambda: api.set_terminated(run_id, status))
+        return True
+    return False
 
 
-def end_run(run_id: str, status: str) -> None:
-    """FINISHED, FAILED or KILLED."""
-    _guarded(lambda: client().set_terminated(run_id, status))
+def tag(run_id: str, key: str, value: str) -> None:
+    _guarded(lambda: client().set_tag(run_id, key, value))
 
 
-def log_card(run_id: str, card: str) -> None:
-    _guarded(lambda: client().log_text(run_id, card, "card.json"))
+def log_card(run_id: str, card: Card) -> None:
+    _guarded(lambda: client().log_text(run_id, card.to_json(), "card.json"))
 
 
 def code_version() -> str:
@@ -107,6 +120,7 @@ class RunLog:
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._api = client()
+        _guarded(lambda: self._api.update_run(run_id, status="RUNNING"))
         history = _guarded(lambda: self._api.get_metric_history(run_id, "train/loss")) or []
         self._logged_until = max((point.step for point in history), default=-1)
 
@@ -122,6 +136,10 @@ class RunLog:
 
     def tag(self, key: str, value: str) -> None:
         _guarded(lambda: self._api.log_batch(self._run_id, tags=[RunTag(key, value[:5000])], synchronous=False))
+
+    def finish(self) -> None:
+        self.flush()
+        _guarded(lambda: self._api.set_terminated(self._run_id, "FINISHED"))
 
     def flush(self) -> None:
         """Wait until everything is delivered."""

@@ -1,18 +1,16 @@
-"""One training from recipe to registered version: the path that `python -m trainer train` takes."""
+"""From recipes to registered versions: the path that `python -m trainer train` takes."""
 
 import logging
 import os
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from shared import registry
-from shared.card import Card
 from shared.errors import UserError
 from shared.registry import Version
-from trainer import checkpoint, launch, tracking
+from trainer import launch, tracking
 from trainer.config import Recipe
 from trainer.data import DataSet, open_data
 
@@ -36,9 +34,20 @@ def check(recipe: Recipe) -> DataSet:
     return data
 
 
-def train(recipe: Recipe, data: DataSet) -> Version:
-    """Train, log and register `recipe`, which was checked."""
-    return _run(recipe, data, tracking.create_run(recipe, data))
+def train(recipes: Sequence[Recipe]) -> list[Version]:
+    """Check, train, log and register recipes, one after the other on the same workers.
+
+    Raises:
+        UserError: one of them cannot work; nothing has started then.
+        TrainingError: a training failed; those before it are registered.
+    """
+    if len({recipe.scaling for recipe in recipes}) > 1:
+        raise UserError("recipes trained by one command share their workers, so all need the same scaling section")
+    data = [check(recipe) for recipe in recipes]
+    run_ids = [tracking.create_run(recipe, d) for recipe, d in zip(recipes, data, strict=True)]
+    for run_id in run_ids[1:]:
+        tracking.tag(run_id, tracking.CHECKPOINTS_TAG, run_ids[0])
+    return _run(list(zip(recipes, run_ids, strict=True)), checkpoints=run_ids[0])
 
 
 def resume(run_id: str) -> Version:
@@ -46,50 +55,27 @@ def resume(run_id: str) -> Version:
 
     Raises:
         UserError: no such run, or it is finished.
+        TrainingError: the training failed again.
     """
     registry.check_reachable()
-    recipe = TypeAdapter(Recipe).validate_python(tracking.find_interrupted(run_id))
-    data = check(recipe)
-    tracking.reopen_run(run_id)
-    return _run(recipe, data, run_id)
+    settings, checkpoints = tracking.find_interrupted(run_id)
+    recipe = TypeAdapter(Recipe).validate_python(settings)
+    check(recipe)
+    return _run([(recipe, run_id)], checkpoints)[0]
 
 
-def _run(recipe: Recipe, data: DataSet, run_id: str) -> Version:
+def _run(jobs: list[tuple[Recipe, str]], checkpoints: str) -> list[Version]:
     status = "FAILED"
     try:
-        state = launch.train(recipe, run_id)
-        version = register(recipe, data, state, run_id)
-        status = "FINISHED"
-        return version
+        launch.train(jobs, checkpoints)
     except KeyboardInterrupt:
         status = "KILLED"
-        log.warning("interrupted; go on with: python -m trainer train --resume %s", run_id)
         raise
     finally:
-        tracking.end_run(run_id, status)
-
-
-def register(recipe: Recipe, data: DataSet, state: checkpoint.State, run_id: str) -> Version:
-    """Make a version of the final weights."""
-    card = Card(
-        architecture=recipe.model.name,
-        width=recipe.model.width,
-        classes=data.train.classes,
-        transform=recipe.augment.eval_transform,
-        weights="trained",
-        weights_sha256="",
-        data=recipe.data_name,
-        data_digest=data.val.digest,
-        metrics=state.metrics,
-        recipe=asdict(recipe),
-        code_version=tracking.code_version(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    model = card.build()
-    model.load_state_dict(state.model)
-    version = registry.publish(model, card, name=recipe.registered_name, run_id=run_id)
-    tracking.log_card(run_id, card.to_json())
-    return version
+        for _, run_id in jobs:  # those that finished keep their status
+            if tracking.end_run(run_id, status):
+                log.warning("run %s is %s; go on with: python -m trainer train --resume %s", run_id, status, run_id)
+    return [registry.resolve(run_id) for _, run_id in jobs]
 
 
 def summary(version: Version) -> dict[str, Any]:

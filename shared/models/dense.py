@@ -1,5 +1,7 @@
 """Class maps: the classifier applied at every position, before any pooling."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,8 +22,9 @@ def class_maps(model: nn.Module, images: Tensor) -> Tensor:
     Raises:
         ValueError: the network has no such head.
     """
-    features = model.forward_features(images)
-    classifier = model.get_classifier()
+    network: Any = model  # timm's interface is a convention, not a type
+    features = network.forward_features(images)
+    classifier = network.get_classifier()
     if isinstance(classifier, nn.Linear) and features.ndim == 4 and features.shape[1] == classifier.in_features:
         return F.conv2d(features, classifier.weight[:, :, None, None], classifier.bias)
     if isinstance(classifier, nn.Conv2d) and classifier.kernel_size == (1, 1):

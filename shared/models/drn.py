@@ -148,7 +148,7 @@ class DRN(nn.Module):
 
 
 def _residual_level(
-    block: type[nn.Module], depth: int, in_channels: int, channels: int, stride: int, dilation: int
+    block: type[BasicBlock] | type[Bottleneck], depth: int, in_channels: int, channels: int, stride: int, dilation: int
 ) -> nn.Sequential:
     out_channels = channels * block.expansion
     needs_projection = (stride != 1 or in_channels != out_channels) and block is not BasicBlockWithoutShortcut

@@ -46,7 +46,8 @@ def check_name(name: str) -> None:
 
 def output_stride(model: nn.Module) -> int:
     """Input pixels per cell of the last feature map, along one axis."""
-    return int(model.feature_info[-1]["reduction"])
+    levels: Any = model.feature_info  # timm's convention
+    return int(levels[-1]["reduction"])
 
 
 def max_dilation(model: nn.Module) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from shared.errors import UserError
-from shared.registry import ROOT
+from shared.store import ROOT
 from trainer.config import DataConfig
 from trainer.data.folder import FolderSamples
 from trainer.data.photos import PhotoSamples
