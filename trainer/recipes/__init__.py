@@ -32,21 +32,25 @@ def load(recipe: str, overrides: list[str] | None = None) -> Recipe:
         UserError: unknown recipe or key, a value out of its range, or settings that contradict each other.
     """
     path = _find(recipe)
-    return from_settings(_read(path), name=path.stem, overrides=overrides or [])
+    loaded = from_settings(_read(path), name=path.stem, overrides=overrides or [])
+    check(loaded)
+    return loaded
 
 
 def from_settings(settings: dict[str, Any], *, name: str, overrides: list[str]) -> Recipe:
-    """A recipe from its sections as plain values. Raises UserError as `load`."""
+    """A recipe from its sections as plain values, each checked by itself; rules that span fields are left out.
+
+    Raises:
+        UserError: unknown key, or a value out of its range.
+    """
     settings = {key: dict(value) if isinstance(value, dict) else value for key, value in settings.items()}
     for override in overrides:
         _apply(settings, override)
     settings["name"] = name
     try:
-        loaded = TypeAdapter(Recipe).validate_python(settings)
+        return TypeAdapter(Recipe).validate_python(settings)
     except ValidationError as error:
         raise UserError(f"recipe {name}: {_explain(error)}") from error
-    check(loaded)
-    return loaded
 
 
 def _find(recipe: str) -> Path:
