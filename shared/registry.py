@@ -24,8 +24,10 @@ from torch import nn
 os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
 os.environ.setdefault("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "false")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow
+from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -233,10 +235,15 @@ def publish(model: nn.Module, card: Card, *, name: str, run_id: str) -> Version:
     with tempfile.TemporaryDirectory() as folder:
         card = replace(card, weights_sha256=save_weights(model, Path(folder) / WEIGHTS_FILE))
         (Path(folder) / cards.FILE_NAME).write_text(card.to_json())
-        logged = mlflow.initialize_logged_model(name="model", source_run_id=run_id, model_type="degrid")
+        logged = mlflow.initialize_logged_model(
+            name=card.architecture,
+            source_run_id=run_id,
+            experiment_id=api.get_run(run_id).info.experiment_id,
+            model_type="degrid",
+        )
         mlflow.pytorch.log_model(
             model,
-            name="model",
+            name=card.architecture,
             model_id=logged.model_id,
             signature=signature,
             # a batch above 1: an exported graph specialises on 1
@@ -245,6 +252,7 @@ def publish(model: nn.Module, card: Card, *, name: str, run_id: str) -> Version:
             extra_files=[str(Path(folder) / WEIGHTS_FILE), str(Path(folder) / cards.FILE_NAME)],
             serialization_format="pt2",
         )
+    api.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])  # the run's page links to it
     tags = {"architecture": card.architecture, "data": card.data, "data_digest": card.data_digest}
     tags |= {key: f"{value:.6g}" for key, value in card.metrics.items()}
     try:
@@ -252,7 +260,13 @@ def publish(model: nn.Module, card: Card, *, name: str, run_id: str) -> Version:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    made = api.create_model_version(name, f"models:/{logged.model_id}", run_id=run_id, tags=tags)
+    made = api.create_model_version(
+        name,
+        f"models:/{logged.model_id}",
+        run_id=run_id,
+        tags=tags,
+        model_id=logged.model_id,  # a server refuses the source without it
+    )
     _promote_if_better(api, made.name, int(made.version), card)
     return resolve(f"models:/{name}/{made.version}")
 

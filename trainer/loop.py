@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -86,6 +86,7 @@ def train(
     damage = Damage(data.train, "training")
     meter = Meter(recipe.run.global_batch_size, world.device)
     error: float | None = None
+    news: Progress | None = None
     model.train()
     for step, batch in enumerate(meter.timed(batches), first_step):
         damage.add(batch.damaged)
@@ -96,23 +97,24 @@ def train(
         if done % recipe.run.log_every_steps == 0 or done == plan.total_steps:
             metrics = meter.read(done)
             hooks.log({"train/lr": rate, "train/epoch": done / plan.steps_per_epoch, **metrics}, done)
-            hooks.progress(
-                Progress(
-                    title=recipe.name,
-                    step=done,
-                    total_steps=plan.total_steps,
-                    loss=metrics["train/loss"],
-                    images_per_s=metrics["perf/images_per_s"],
-                    seconds_left=(plan.total_steps - done) * metrics["perf/step_time_s"],
-                    top1_error_pct=error,
-                )
+            news = Progress(
+                title=recipe.name,
+                step=done,
+                total_steps=plan.total_steps,
+                loss=metrics["train/loss"],
+                images_per_s=metrics["perf/images_per_s"],
+                seconds_left=(plan.total_steps - done) * metrics["perf/step_time_s"],
+                top1_error_pct=error,
             )
+            hooks.progress(news)
 
         if plan.epochs_finished_by(done) > plan.epochs_finished_by(step):
             average_batch_norm(model)
             metrics, picture = validator.run(model, f"{recipe.name}, epoch {plan.epochs_finished_by(done)}")
             error = metrics["top1_error_pct"]
             best = min(best, error)
+            if news is not None:
+                hooks.progress(replace(news, top1_error_pct=error))
             damage.gather()
             hooks.log(_grouped(metrics, best), done)
             if picture is not None:

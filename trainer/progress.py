@@ -59,7 +59,7 @@ class _Display:
         if latest is not None and self._latest is not None and latest.title != self._latest.title:
             self.close()
         self._latest = latest
-        if latest is not None and latest is not self._shown:
+        if latest is not None and latest != self._shown:
             if sys.stderr.isatty():
                 self._move_bar(latest)
             elif latest.step == latest.total_steps or time.monotonic() >= self._next_line_s:

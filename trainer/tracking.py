@@ -168,7 +168,9 @@ def _experiment(api: mlflow.MlflowClient, name: str) -> str:
     # With a local store MLflow would put artifacts under the current directory, which Ray's workers change.
     location = (ROOT / "mlartifacts").as_uri() if tracking_uri().startswith("sqlite:") else None
     try:
-        return api.create_experiment(name, artifact_location=location)
+        # the kind opens it among the UI's model trainings instead of its chat evaluations
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return api.create_experiment(name, artifact_location=location, tags=kind)
     except MlflowException:  # another training was faster
         return api.get_experiment_by_name(name).experiment_id
 
