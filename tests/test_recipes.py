@@ -4,7 +4,7 @@ import pytest
 
 from shared.errors import UserError
 from shared.models import ARCHITECTURES
-from trainer import recipes
+from trainer import quickstart, recipes
 from trainer.config import flat_params
 
 
@@ -46,6 +46,10 @@ def test_a_recipe_file_may_extend_a_recipe_of_the_project(tmp_path):
 def test_registered_names_tell_architecture_width_and_data():
     assert recipes.load("drn_c_26").registered_name == "drn_c_26-imagenet"
     assert recipes.load("tiny_drn_c_26").registered_name == "drn_c_26-w0.25-photos"
+
+
+def test_the_quickstart_knows_the_names_of_its_networks():
+    assert {name: recipes.load(name).registered_name for name in quickstart.NETWORKS} == quickstart.NETWORKS
 
 
 def test_params_of_a_run_are_flat():

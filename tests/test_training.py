@@ -21,7 +21,8 @@ def overrides(colour_folder: Path, storage: Path) -> list[str]:
     return [
         "data.source=folder", f"data.path={colour_folder}", "data.name=colours", "model.width=0.125",
         "augment.train_size=32", "augment.eval_resize=32", "augment.eval_size=32", "run.global_batch_size=8",
-        "run.epochs=2", "run.log_every_steps=2", "run.experiment=tests", "run.max_failures=0", f"run.storage_path={storage}",
+        "run.epochs=2", "run.log_every_steps=2", "run.experiment=tests", "run.max_failures=0",
+        f"run.storage_path={storage}",
     ]  # fmt: skip
 
 

@@ -97,10 +97,10 @@ def _recipes(options: argparse.Namespace) -> None:
         print(f"{r.name:<20} {r.model.name:<12} {r.data_name:<10} {r.run.epochs:>6}  {error}({r.expected.source})")
 
 
-def _quickstart(options: argparse.Namespace) -> None:
+def _quickstart(_: argparse.Namespace) -> None:
     from trainer import quickstart
 
-    quickstart.run(options.settings)
+    quickstart.run()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,7 +128,6 @@ def _parser() -> argparse.ArgumentParser:
         listing.set_defaults(command=command)
 
     quickstart = commands.add_parser("quickstart", help="train the four tiny networks that the registry lacks")
-    quickstart.add_argument("settings", nargs="*", metavar="section.key=value")
     quickstart.set_defaults(command=_quickstart)
     return parser
 

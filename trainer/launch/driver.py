@@ -1,14 +1,13 @@
-"""The driver: starts workers with Ray Train and shows their progress. The only module that knows Ray."""
+"""The driver: starts workers with Ray Train and shows their progress."""
 
 import logging
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 # Ray reads these when it is imported. report() waits for a poll of the controller, every 2 s by default: long for
@@ -22,19 +21,15 @@ if "RAY_ADDRESS" not in os.environ:
 import ray
 import ray.train
 import ray.train.torch
-from PIL import Image
-from pydantic import TypeAdapter
 from ray.exceptions import RayError
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from shared import store
 from shared.errors import TrainingError, UserError
-from trainer import checkpoint, loop, progress
-from trainer.board import Board, Progress
+from trainer import loop, progress
+from trainer.board import Board
 from trainer.config import Recipe, ScalingConfig
-
-if TYPE_CHECKING:
-    from trainer.tracking import RunLog
+from trainer.launch import worker
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +71,7 @@ def train(jobs: Sequence[tuple[Recipe, str]], checkpoints: str) -> None:
     """
     first = jobs[0][0]
     _fit(
-        _train_worker,
+        worker.train_jobs,
         {"jobs": [(asdict(recipe), run_id) for recipe, run_id in jobs]},
         first.scaling,
         run_config={
@@ -96,7 +91,7 @@ def run_on_workers(work: Callable[[loop.World, dict[str, Any]], Any], arguments:
     """
     with tempfile.TemporaryDirectory() as folder:
         _, answer = _fit(
-            _plain_worker,
+            worker.do_work,
             {"work": work, "arguments": arguments},
             recipe.scaling,
             run_config={"name": uuid4().hex, "storage_path": recipe.run.storage_path or folder},
@@ -123,134 +118,20 @@ class _Resources:
     cpus_per_worker: float
 
 
-class _BoardHandler(logging.Handler):
-    """Warnings of a worker's code, for the driver to show."""
-
-    def __init__(self, board: Any) -> None:
-        super().__init__(logging.WARNING)
-        self._board = board
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._board.post_message.remote(record.getMessage())
-
-
-class _RayHooks:
-    """The loop's hooks on a Ray worker."""
-
-    def __init__(self, run_id: str, board: Any, world: loop.World) -> None:
-        self._board = board
-        self._log: RunLog | None = None
-        if world.rank == 0:
-            from trainer import tracking  # MLflow takes seconds to import, and the other workers need none
-
-            self._log = tracking.RunLog(run_id)
-
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        if self._log:
-            self._log.metrics(metrics, step)
-
-    def log_image(self, key: str, image: Image.Image, step: int) -> None:
-        if self._log:
-            self._log.image(key, image, step)
-
-    def tag(self, key: str, value: str) -> None:
-        if self._log:
-            self._log.tag(key, value)
-
-    def progress(self, news: Progress) -> None:
-        if self._log:
-            self._board.post_progress.remote(news)
-
-    def save(self, metrics: dict[str, float], folder: Path) -> None:
-        # Delivered before the checkpoint exists: what a restart repeats was logged, what was not is repeated
-        if self._log:
-            self._log.flush()
-        kept = ray.train.Checkpoint.from_directory(folder) if self._log else None
-        ray.train.report(metrics, checkpoint=kept)
-
-    def finish(self, recipe: Recipe, state: checkpoint.State) -> None:
-        """Register the network and end its run."""
-        if self._log:
-            from trainer import registration  # as above
-
-            version = registration.register(recipe, state)
-            self._log.finish()
-            self._board.post_message.remote(f"{recipe.name}: registered as {version.uri}")
-
-
-def _train_worker(config: dict[str, Any]) -> None:
-    if _is_decided(config):
-        return
-    jobs = [(TypeAdapter(Recipe).validate_python(recipe), run_id) for recipe, run_id in config["jobs"]]
-    with _worker(config) as world:
-        state = _latest_state()
-        # the trainings before the one that the last checkpoint belongs to are registered
-        run_ids = [run_id for _, run_id in jobs]
-        first = run_ids.index(state.run_id) if state is not None and state.run_id in run_ids else 0
-        for recipe, run_id in jobs[first:]:
-            hooks = _RayHooks(run_id, config["board"], world)
-            resume_from = state if state is not None and state.run_id == run_id else None
-            hooks.finish(recipe, loop.train(recipe, world, hooks, run_id, resume_from))
-
-
-def _latest_state() -> checkpoint.State | None:
-    latest = ray.train.get_checkpoint()
-    if latest is None:
-        return None
-    with latest.as_directory() as folder:
-        return checkpoint.load(Path(folder))
-
-
-def _plain_worker(config: dict[str, Any]) -> None:
-    if _is_decided(config):
-        return
-    with _worker(config) as world:
-        answer = config["work"](world, config["arguments"])
-        if world.rank == 0:
-            ray.get(config["board"].post_answer.remote(answer))
-
-
-def _is_decided(config: dict[str, Any]) -> bool:
-    """Ray Train restarts after any error; workers that find a verdict have nothing left to do."""
-    return ray.get(config["board"].verdict.remote()) is not None
-
-
-@contextmanager
-def _worker(config: dict[str, Any]) -> Iterator[loop.World]:
-    """A worker's surroundings: its place in the world, the driver's environment, and what happens to errors.
-
-    An error that no restart can mend is posted as the verdict, for the driver to raise.
-    """
-    board = config["board"]
-    os.environ.update(config["environment"])
-    handler = _BoardHandler(board)
-    logging.getLogger().addHandler(handler)
-    context = ray.train.get_context()
-    try:
-        yield loop.World(
-            rank=context.get_world_rank(), size=context.get_world_size(), device=ray.train.torch.get_device()
-        )
-    except (UserError, TrainingError) as error:
-        ray.get(board.post_verdict.remote(type(error)(str(error))))
-        raise
-    finally:
-        logging.getLogger().removeHandler(handler)
-
-
 def _fit(
-    worker: Callable[[dict[str, Any]], None],
+    on_each_worker: Callable[[dict[str, Any]], None],
     config: dict[str, Any],
     scaling: ScalingConfig,
     *,
     run_config: dict[str, Any],
 ) -> tuple[ray.train.Result, Any]:
-    """Run `worker` on all workers; returns Ray's result and rank 0's answer."""
+    """Run `on_each_worker` on all workers; returns Ray's result and rank 0's answer."""
     resources = _connect(scaling)
     board = ray.remote(num_cpus=0)(Board).remote()
     environment = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_")}
     environment["MLFLOW_TRACKING_URI"] = store.tracking_uri()
     trainer = ray.train.torch.TorchTrainer(
-        worker,
+        on_each_worker,
         train_loop_config=config | {"board": board, "environment": environment},
         scaling_config=ray.train.ScalingConfig(
             num_workers=scaling.num_workers,
