@@ -1,4 +1,4 @@
-"""What the registry lists, without loading anything: apart from the registry so that a look costs no import of torch."""
+"""What the registry lists, loaded from nothing but MLflow: a look at it should cost no import of torch."""
 
 import logging
 import os
