@@ -21,7 +21,7 @@ from demo.serving import Serving, choose_trio
 from demo.tabs.gridding import MEAN, ONE
 from demo.upload import PictureInput, read_upload
 from demo.words import verdict
-from shared import registry
+from shared import registry, store
 from shared.errors import UserError
 from shared.photos import photo
 from shared.registry import Version
@@ -270,7 +270,7 @@ def test_a_data_url_is_refused():
 
 
 def test_defining_the_picture_input_leaves_no_stub_file_behind():
-    assert not list((registry.ROOT / "demo").glob("*.pyi"))
+    assert not list((store.ROOT / "demo").glob("*.pyi"))
 
 
 def status(url: str, body: bytes | None = None) -> int:

@@ -33,6 +33,8 @@ from trainer.launch import worker
 
 log = logging.getLogger(__name__)
 
+WORKERS_PER_LOCAL_CORE = 4
+
 
 def check(recipe: Recipe) -> None:
     """Connect to Ray and see whether this recipe can ever run there.
@@ -186,15 +188,8 @@ def _connect(scaling: ScalingConfig) -> _Resources:
     address = os.environ.get("RAY_ADDRESS")
     if not ray.is_initialized():
         _check_answers(address)
-        cores = os.cpu_count() or 1
         try:
-            ray.init(
-                # workers may share a core: three on two cores is slow, not wrong
-                num_cpus=None if address else max(cores, scaling.num_workers),
-                include_dashboard=False if not address else None,
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-            )
+            ray.init(include_dashboard=None if address else False, log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"no Ray answers at RAY_ADDRESS={address} ({str(error).splitlines()[0]}); start it or unset RAY_ADDRESS"
@@ -202,10 +197,17 @@ def _connect(scaling: ScalingConfig) -> _Resources:
     total = ray.cluster_resources()
     use_gpu = total.get("GPU", 0) > 0 if scaling.use_gpu == "auto" else scaling.use_gpu
     unit = "GPU" if use_gpu else "CPU"
-    if total.get(unit, 0) < scaling.num_workers:
+    # on one's own machine a few workers may share a core: that is slow, not wrong
+    per_unit = 1 if address or use_gpu else WORKERS_PER_LOCAL_CORE
+    limit = int(total.get(unit, 0) * per_unit)
+    if scaling.num_workers > limit:
+        where = f"the cluster at {address}" if address else "this machine"
         raise UserError(
-            f"scaling.num_workers={scaling.num_workers} needs as many {unit}s, the cluster has "
-            f"{total.get(unit, 0):g}; lower it, or add nodes"
+            f"scaling.num_workers={scaling.num_workers} is more than {where} can run: {limit} on "
+            f"{total.get(unit, 0):g} {unit}s; lower it, or add nodes"
         )
-    # Without GPUs the workers share out the cores; OMP_NUM_THREADS follows
-    return _Resources(use_gpu=use_gpu, cpus_per_worker=1 if use_gpu else max(1, total["CPU"] // scaling.num_workers))
+    if use_gpu:
+        return _Resources(use_gpu=True, cpus_per_worker=1)
+    # the workers share out the cores; OMP_NUM_THREADS follows
+    share = total["CPU"] / scaling.num_workers
+    return _Resources(use_gpu=False, cpus_per_worker=int(share) if share >= 1 else round(share - 5e-5, 4))
