@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypeVar
 
 import mlflow
@@ -165,8 +166,9 @@ def _experiment(api: mlflow.MlflowClient, name: str) -> str:
     existing = api.get_experiment_by_name(name)
     if existing is not None:
         return existing.experiment_id
-    # With a local store MLflow would put artifacts under the current directory, which Ray's workers change.
-    location = (ROOT / "mlartifacts").as_uri() if tracking_uri().startswith("sqlite:") else None
+    # With a SQLite store MLflow would put artifacts under the current directory, which Ray's workers change.
+    database = tracking_uri().partition("sqlite:///")[2]
+    location = (Path(database).resolve().parent / "mlartifacts").as_uri() if database else None
     try:
         # the kind opens it among the UI's model trainings instead of its chat evaluations
         kind = {"mlflow.experimentKind": "custom_model_development"}
