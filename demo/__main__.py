@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from demo.preflight import check_port, check_store
 from shared.errors import UserError
-from shared.store import tracking_uri
+from shared.store import shown_tracking_uri, tracking_uri
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check(options)
         if options.dry_run:
-            _say(f"ready to serve on http://{options.host}:{options.port} from {_without_password(tracking_uri())}")
+            _say(f"ready to serve on http://{options.host}:{options.port} from {shown_tracking_uri()}")
         else:
             _serve(options, started)
     except UserError as error:
@@ -106,11 +106,6 @@ def _serve(options: argparse.Namespace, started: float) -> None:
 def _starts_ui(options: argparse.Namespace) -> bool:
     """A tracking URI that is a server has its own UI already."""
     return options.mlflow_ui is not None and not tracking_uri().startswith(("http://", "https://"))
-
-
-def _without_password(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    return scheme + separator + rest.rpartition("@")[2]
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -16,11 +16,11 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
 from shared.errors import UserError
-from shared.store import tracking_uri
+from shared.store import shown_tracking_uri, tracking_uri
 
-# Creating a SQLite store narrates thirty schema migrations.
-for _noisy in ("alembic", "mlflow.store.db.utils"):
-    logging.getLogger(_noisy).setLevel(logging.WARNING)
+# Creating a SQLite store narrates thirty schema migrations, and every retry of a request is a line.
+for _noisy in ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool"):
+    logging.getLogger(_noisy).setLevel(logging.ERROR)
 
 
 def client() -> mlflow.MlflowClient:
@@ -50,10 +50,15 @@ def check_reachable() -> None:
         with impatient():
             client().search_registered_models(max_results=1)
     except Exception as error:  # MLflow lets errors of SQLAlchemy, requests and urllib through
-        reason = str(error).strip().splitlines()[0][:160]
+        reason = str(_root_cause(error)).strip().splitlines()[0][:160]
         raise UserError(
-            f"MLflow at {tracking_uri()} cannot be reached ({reason}); start it or set MLFLOW_TRACKING_URI"
+            f"MLflow at {shown_tracking_uri()} cannot be reached ({reason}); start it or set MLFLOW_TRACKING_URI"
         ) from error
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    cause = error.__cause__ or error.__context__
+    return _root_cause(cause) if cause else error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

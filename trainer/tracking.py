@@ -24,7 +24,7 @@ from shared.card import Card
 from shared.errors import UserError
 from shared.models import describe
 from shared.registry import client
-from shared.store import ROOT, tracking_uri
+from shared.store import ROOT, shown_tracking_uri, tracking_uri
 from trainer.config import Recipe, flat_params
 from trainer.data import DataSet
 
@@ -75,7 +75,7 @@ def find_interrupted(run_id: str) -> tuple[dict[str, Any], str]:
         run = client().get_run(run_id)
         recipe = mlflow.artifacts.load_dict(f"runs:/{run_id}/{RECIPE_FILE}")
     except MlflowException as error:
-        raise UserError(f"no run {run_id!r} of this project at {tracking_uri()}") from error
+        raise UserError(f"no run {run_id!r} of this project at {shown_tracking_uri()}") from error
     if run.info.status == "FINISHED":
         raise UserError(f"run {run_id} is FINISHED; train its recipe again instead of resuming it")
     return recipe, run.data.tags.get(CHECKPOINTS_TAG, run_id)
@@ -157,7 +157,7 @@ def _guarded(call: Callable[[], T]) -> T | None:
         return call()
     except Exception as error:  # a lost metric must not end a training
         if not _complained:
-            log.warning("MLflow at %s does not take what is logged: %s", tracking_uri(), error)
+            log.warning("MLflow at %s does not take what is logged: %s", shown_tracking_uri(), error)
         _complained = True
         return None
 
