@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ray Train turns Ctrl-C into the latter
         return 130
     return 0
 

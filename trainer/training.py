@@ -68,7 +68,7 @@ def _run(jobs: list[tuple[Recipe, str]], checkpoints: str) -> list[Version]:
     status = "FAILED"
     try:
         launch.train(jobs, checkpoints)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ray Train turns Ctrl-C into the latter
         status = "KILLED"
         raise
     finally:

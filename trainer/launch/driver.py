@@ -189,7 +189,13 @@ def _connect(scaling: ScalingConfig) -> _Resources:
     if not ray.is_initialized():
         _check_answers(address)
         try:
-            ray.init(include_dashboard=None if address else False, log_to_driver=False, logging_level=logging.WARNING)
+            ray.init(
+                # not the default: that would join, or wait minutes for, whatever head last ran on this machine
+                address=address or "local",
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"no Ray answers at RAY_ADDRESS={address} ({str(error).splitlines()[0]}); start it or unset RAY_ADDRESS"
