@@ -36,16 +36,3 @@ def colour_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(root / part / name / f"{i}.jpg")
     return root
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a SQLite MLflow store that the tests of a session share."""
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture
-def mlflow_store(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That store, as the one in use."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'mlflow.db'}")
-    return store
