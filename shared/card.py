@@ -18,7 +18,7 @@ FILE_NAME = "card.json"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Card:
     architecture: str
-    """A name of shared.models.ARCHITECTURES; nothing else is ever built from a card."""
+    """A name of shared.models.ARCHITECTURES or of timm's registry; nothing else is ever built from a card."""
 
     width: float
     classes: tuple[str, ...]
@@ -44,7 +44,12 @@ class Card:
 
     def build(self) -> nn.Module:
         """The network with fresh weights, in eval mode."""
-        return create_model(self.architecture, num_classes=len(self.classes), width=self.width).eval()
+        return create_model(
+            self.architecture,
+            num_classes=len(self.classes),
+            width=self.width,
+            in_chans=self.transform.channels,
+        ).eval()
 
     def to_json(self) -> str:
         return TypeAdapter(Card).dump_json(self, indent=2).decode()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -29,7 +30,7 @@ from shared import card as cards
 from shared.card import Card
 from shared.errors import UserError
 from shared.labels import imagenet_wordnet_ids
-from shared.models import create_model
+from shared.models import check_name, create_model
 from shared.store import tracking_uri
 from shared.transforms import EvalTransform
 
@@ -100,12 +101,14 @@ def untrained(architecture: str) -> Served:
     """An architecture with random, but reproducible, weights and ImageNet's classes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = create_model(architecture).eval()
+        check_name(architecture)
+        transform = EvalTransform.from_timm(timm.get_pretrained_cfg(architecture))
+        model = create_model(architecture, in_chans=transform.channels).eval()
     card = Card(
         architecture=architecture,
         width=1.0,
         classes=imagenet_wordnet_ids(),
-        transform=EvalTransform(),
+        transform=transform,
         weights="random",
         weights_sha256="",
         data="none",
@@ -139,8 +142,9 @@ def publish(model: nn.Module, card: Card, *, name: str, run_id: str) -> Version:
     from mlflow.types import Schema, TensorSpec
 
     float32 = np.dtype("float32")
+    channels, side = card.transform.channels, card.transform.crop or 224
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(float32, (-1, 3, -1, -1), "images")]),
+        inputs=Schema([TensorSpec(float32, (-1, channels, -1, -1), "images")]),
         outputs=Schema([TensorSpec(float32, (-1, len(card.classes)), "logits")]),
     )
     api = client()
@@ -159,7 +163,7 @@ def publish(model: nn.Module, card: Card, *, name: str, run_id: str) -> Version:
             model_id=logged.model_id,
             signature=signature,
             # a batch above 1: an exported graph specialises on 1
-            input_example=torch.zeros(2, 3, card.transform.crop or 224, card.transform.crop or 224),
+            input_example=torch.zeros(2, channels, side, side),
             pip_requirements=[f"torch>={torch.__version__.split('+')[0]}", "torchvision", "timm"],
             extra_files=[str(Path(folder) / WEIGHTS_FILE), str(Path(folder) / cards.FILE_NAME)],
             serialization_format="pt2",

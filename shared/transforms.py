@@ -5,11 +5,15 @@ from typing import Literal
 import torch
 from PIL import Image
 from pydantic.dataclasses import dataclass
+from timm.models import PretrainedCfg
 from torch import Tensor
 from torchvision.transforms import functional as F
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+MODES = {1: "L", 3: "RGB"}
+"""Channels -> Pillow's mode."""
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -25,27 +29,47 @@ class EvalTransform:
     """Side of the centre crop in pixels; None keeps the whole picture."""
 
     interpolation: Interpolation = "bilinear"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """Of each channel, on a scale from 0 to 1: three for colour, one for grey."""
+
+    std: tuple[float, ...] = IMAGENET_STD
+
+    @classmethod
+    def from_timm(cls, cfg: PretrainedCfg) -> "EvalTransform":
+        """What timm says about a network's input."""
+        side = cfg.input_size[-1]
+        return cls(
+            resize=int(side / cfg.crop_pct),
+            crop=side,
+            interpolation="bilinear" if cfg.interpolation == "bilinear" else "bicubic",
+            mean=tuple(cfg.mean),
+            std=tuple(cfg.std),
+        )
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
 
     def crop_picture(self, picture: Image.Image) -> Image.Image:
-        """The pixels that the network sees, as an RGB picture.
+        """The pixels that the network sees, as an RGB or grey picture.
 
         PIL does the resizing: published accuracies were measured with its antialiased filters.
         """
-        resized = F.resize(picture.convert("RGB"), [self.resize], F.InterpolationMode(self.interpolation))
+        resized = F.resize(
+            picture.convert(MODES[self.channels]), [self.resize], F.InterpolationMode(self.interpolation)
+        )
         return resized if self.crop is None else F.center_crop(resized, [self.crop])
 
     def pixels(self, picture: Image.Image) -> Tensor:
-        """Picture -> (3, H, W), uint8."""
+        """Picture -> (C, H, W), uint8."""
         return F.pil_to_tensor(self.crop_picture(picture))
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """(..., 3, H, W) uint8 -> float32 of the same shape, on the device of the input."""
-        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
+        """(..., C, H, W) uint8 -> float32 of the same shape, on the device of the input."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
         return (pixels.float() / 255 - mean) / std
 
     def __call__(self, picture: Image.Image) -> Tensor:
-        """Picture -> (3, H, W), float32, normalised."""
+        """Picture -> (C, H, W), float32, normalised."""
         return self.normalize(self.pixels(picture))

@@ -3,7 +3,8 @@
 import pytest
 
 from shared.errors import UserError
-from shared.models import ARCHITECTURES
+from shared.models import ARCHITECTURES, check_input
+from shared.models.zoo import input_size
 from trainer import quickstart, recipes
 from trainer.config import flat_params
 
@@ -14,11 +15,36 @@ def test_every_recipe_loads(name):
     assert recipe.expected.source
 
 
-def test_every_architecture_has_an_imagenet_recipe_of_its_name():
+def test_every_architecture_has_a_recipe_of_its_name_for_the_data_it_was_made_for():
+    data = {(1, 28): "mnist", (3, 32): "cifar10", (3, 224): "imagenet", (3, 299): "imagenet"}
     assert set(ARCHITECTURES) <= set(recipes.names())
     for name in ARCHITECTURES:
         recipe = recipes.load(name)
-        assert (recipe.model.name, recipe.data_name) == (name, "imagenet")
+        assert (recipe.model.name, recipe.data_name) == (name, data[input_size(name)])
+        assert (len(recipe.augment.mean), recipe.augment.eval_size) == input_size(name)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_takes_the_pictures_of_its_recipe(name):
+    recipe = recipes.load(name)
+    for size in (recipe.augment.train_size, recipe.augment.eval_size):
+        check_input(name, size, **recipe.model_options)
+
+
+def test_resnets_have_a_classic_a_fast_and_a_strong_recipe():
+    for depth in (18, 34, 50, 101, 152):
+        classic, fast, strong = (recipes.load(f"resnet{depth}{kind}") for kind in ("", "_fast", "_strong"))
+        assert [r.run.epochs for r in (classic, fast, strong)] == [90, 100, 300]
+        assert (fast.optimizer.name, fast.optimizer.loss, fast.augment.train_size) == ("lamb", "bce", 160)
+        assert fast.learning_rate == pytest.approx(8e-3)
+        assert strong.learning_rate == pytest.approx(5e-3)
+        assert (strong.data.repeats, strong.model.drop_path_rate) == (3, 0.05)
+
+
+def test_what_a_base_reaches_is_not_expected_of_a_recipe_that_extends_it():
+    assert (
+        recipes.load("fashion_mnist_lenet5").expected.top1_error_pct != recipes.load("lenet5").expected.top1_error_pct
+    )
 
 
 def test_drn_recipes_follow_the_schedule_of_the_paper():
@@ -26,7 +52,11 @@ def test_drn_recipes_follow_the_schedule_of_the_paper():
     assert recipe.run.epochs == 120
     assert recipe.run.global_batch_size == 256
     assert recipe.learning_rate == 0.1
-    assert (recipe.schedule.name, recipe.schedule.step_epochs, recipe.schedule.step_factor) == ("step", 30, 0.1)
+    assert (recipe.schedule.name, recipe.schedule.milestones, recipe.schedule.step_factor) == (
+        "step",
+        (30, 60, 90),
+        0.1,
+    )
     assert (recipe.optimizer.momentum, recipe.optimizer.weight_decay) == (0.9, 1e-4)
     assert (recipe.expected.top1_error_pct, recipe.expected.top5_error_pct) == (24.86, 7.55)
 
@@ -74,6 +104,10 @@ def test_params_of_a_run_are_flat():
         ),
         ("augment.min_scale=0.9", "augment.min_scale=0.9 is above augment.max_scale=0.6"),
         ("augment.eval_size=128", "augment.eval_size=128 is larger than augment.eval_resize=96"),
+        ("schedule.name=step", "schedule.name=step needs schedule.milestones"),
+        ("augment.mean=[0.5]", r"augment.mean=\[0.5\] and augment.std=.* need a number for each channel"),
+        ("model.freeze_stages=1", "model.freeze_stages=1 would keep random weights; set model.pretrained"),
+        ("augment.auto_augment=rand-m6;x", "augment.auto_augment='rand-m6;x': string should match pattern"),
         ("schedule.warmup_epochs=100", "schedule.warmup_epochs=100 must be below run.epochs"),
         ("hello", "'hello' is neither a recipe nor a setting"),
     ],

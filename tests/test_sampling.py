@@ -63,9 +63,28 @@ def test_no_batch_is_partial_and_all_epochs_are_complete():
 
 def test_an_epoch_ends_with_the_batch_that_holds_its_last_sample():
     plan = Plan(num_samples=SAMPLES, global_batch_size=BATCH, epochs=EPOCHS)
-    ends = [s + 1 for s in range(plan.total_steps) if plan.epochs_finished_by(s + 1) > plan.epochs_finished_by(s)]
+    ends = [step for step in range(1, plan.total_steps + 1) if plan.evaluates_after(step)]
     assert ends == [4, 7, 11]  # 103, 206 and 309 samples in batches of 30
     assert plan.total_steps == 11
+
+
+def test_a_training_may_end_within_an_epoch_and_is_evaluated_there():
+    """He et al. train CIFAR-10 for 64,000 updates of 128 images, and drop the rate after 32,000 and 48,000."""
+    plan = Plan(num_samples=50_000, global_batch_size=128, epochs=163.84)
+    assert plan.total_steps == 64_000
+    assert [step for step in range(63_000, 64_001) if plan.evaluates_after(step)] == [63_282, 63_672, 64_000]
+
+
+def test_repeated_augmentation_gives_a_sample_to_different_workers():
+    first_epoch = [position(0, i, 102, repeats=3) for i in range(102)]
+    assert sorted(p.sample for p in first_epoch) == sorted([p.sample for p in first_epoch[::3]] * 3)
+    assert len({p.sample for p in first_epoch}) == 34
+    shares = [
+        next(worker_batches(global_batch_size=12, rank=rank, world_size=4, first_step=0, last_step=1))
+        for rank in range(4)
+    ]
+    for share in shares:
+        assert len({position(0, i, 102, repeats=3).sample for i in share}) == 3
 
 
 def test_an_epoch_smaller_than_a_batch_still_counts():

@@ -8,7 +8,8 @@ import torch
 from shared.models import create_model
 from trainer import recipes
 from trainer.data.sampling import Plan
-from trainer.optim import learning_rate, make_optimizer
+from trainer.losses import make_mixing, total_loss
+from trainer.optim import learning_rate, make_optimizer, set_learning_rate
 from trainer.step import Precision, TrainStep
 
 CPU = Precision(device=torch.device("cpu"), dtype=torch.float32)
@@ -38,9 +39,21 @@ def test_cosine_with_warmup_follows_its_closed_form():
 
 
 def test_step_schedule_drops_at_its_epochs():
-    config = recipe("optimizer.base_lr=0.4", "schedule.name=step", "schedule.step_epochs=5", "run.epochs=20")
+    config = recipe("optimizer.base_lr=0.4", "schedule.name=step", "schedule.milestones=[5, 10, 15]", "run.epochs=20")
     rates = [learning_rate(config, PLAN, step) for step in (0, 49, 50, 99, 100, 199)]
     assert rates == pytest.approx([0.4, 0.4, 0.04, 0.04, 0.004, 0.0004])
+
+
+def test_the_rate_of_cifar_resnets_drops_at_the_updates_of_the_paper():
+    config = recipes.load("cifar_resnet20")
+    plan = Plan(num_samples=50_000, global_batch_size=128, epochs=config.run.epochs)
+    rates = [learning_rate(config, plan, step) for step in (0, 31_999, 32_000, 47_999, 48_000, 63_999)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_a_constant_rate_stays():
+    config = recipe("optimizer.base_lr=0.4", "schedule.name=constant", "run.epochs=20")
+    assert {learning_rate(config, PLAN, step) for step in range(200)} == {0.4}
 
 
 def test_the_learning_rate_is_stated_per_256_images():
@@ -54,7 +67,7 @@ def test_a_network_learns_a_batch_by_heart():
     step = TrainStep(model, make_optimizer(model, config), config, CPU, rank=0, world_size=1)
     images = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8)
     labels = torch.tensor([0, 1, 2, 3] * 2)
-    losses = [step(images, labels, step=i, learning_rate=0.05).item() for i in range(30)]
+    losses = [step(images, labels, step=i, learning_rate=0.05).loss.item() for i in range(30)]
     assert losses[-1] < 0.1 < losses[0]
 
 
@@ -67,7 +80,7 @@ def test_bf16_computes_the_same_loss_to_its_precision():
         config = recipe()
         step = TrainStep(model, make_optimizer(model, config), config, precision, rank=0, world_size=1)
         images = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-        losses.append(step(images, torch.tensor([0, 1, 2, 3] * 2), step=0, learning_rate=0.1).item())
+        losses.append(step(images, torch.tensor([0, 1, 2, 3] * 2), step=0, learning_rate=0.1).loss.item())
     assert losses[0] == pytest.approx(losses[1], rel=0.02)  # bf16 has 8 bits of mantissa
 
 
@@ -79,5 +92,69 @@ def test_dropout_depends_on_the_step_alone():
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     labels = torch.tensor([0, 1, 2, 3])
     step = TrainStep(model, make_optimizer(model, config), config, CPU, rank=0, world_size=1)
-    losses = [step(images, labels, step=i, learning_rate=0.0).item() for i in (0, 1, 0)]
+    losses = [step(images, labels, step=i, learning_rate=0.0).loss.item() for i in (0, 1, 0)]
     assert losses[0] == losses[2] != losses[1]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lamb"])
+def test_every_optimizer_lowers_the_loss_of_a_batch(name):
+    torch.manual_seed(0)
+    model = create_model("lenet5")
+    config = recipes.load("lenet5", [f"optimizer.name={name}"])
+    step = TrainStep(model, make_optimizer(model, config), config, CPU, rank=0, world_size=1)
+    images = torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8)
+    losses = [step(images, torch.arange(8), step=i, learning_rate=0.002).loss.item() for i in range(20)]
+    assert losses[-1] < losses[0]
+
+
+def test_right_answers_are_counted_before_the_update():
+    torch.manual_seed(0)
+    model = create_model("lenet5")
+    config = recipes.load("lenet5")
+    step = TrainStep(model, make_optimizer(model, config), config, CPU, rank=0, world_size=1)
+    images = torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8)
+    with torch.no_grad():
+        answers = model(config.augment.eval_transform.normalize(images)).argmax(dim=1)
+    assert step(images, answers, step=0, learning_rate=0.1).right == 8
+    assert step(images, (answers + 1) % 10, step=0, learning_rate=0.1).right <= 8
+
+
+@pytest.mark.parametrize("loss", ["bce", "cross_entropy"])
+def test_mixed_pictures_have_no_training_error_and_depend_on_the_step_alone(loss):
+    config = recipes.load("lenet5", ["augment.mixup=0.2", "augment.cutmix=1.0", f"optimizer.loss={loss}"])
+    images = torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8)
+    losses = []
+    for i in (0, 1, 0):
+        torch.manual_seed(0)
+        model = create_model("lenet5")
+        step = TrainStep(model, make_optimizer(model, config), config, CPU, rank=0, world_size=1)
+        result = step(images, torch.arange(8), step=i, learning_rate=0.1)
+        assert result.right is None
+        losses.append(result.loss.item())
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_mixing_keeps_the_shares_of_pictures_and_labels_together():
+    torch.manual_seed(0)
+    mixing = make_mixing(recipes.load("lenet5", ["augment.mixup=0.8"]), num_classes=4)
+    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 8, 8)
+    mixed, shares = mixing(images.clone(), torch.arange(4))
+    assert shares.sum(dim=1).tolist() == pytest.approx([1.0] * 4)
+    torch.testing.assert_close(mixed[:, 0, 0, 0], shares @ torch.arange(4.0))
+
+
+def test_auxiliary_classifiers_count_by_the_weight_of_their_paper():
+    loss = torch.nn.CrossEntropyLoss()
+    logits, labels = torch.randn(3, 5, 10), torch.arange(5)
+    expected = loss(logits[0], labels) + 0.3 * (loss(logits[1], labels) + loss(logits[2], labels))
+    torch.testing.assert_close(total_loss(tuple(logits), labels, loss, aux_weight=0.3), expected)
+
+
+def test_the_body_of_a_pretrained_network_learns_more_slowly_than_its_head():
+    model = create_model("resnet18", width=0.125, num_classes=4)
+    config = recipe("optimizer.body_lr_factor=0.1")
+    optimizer = make_optimizer(model, config)
+    set_learning_rate(optimizer, 0.5)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {rates[id(p)] for p in model.fc.parameters()} == {0.5}
+    assert {rates[id(p)] for name, p in model.named_parameters() if not name.startswith("fc")} == {0.05}

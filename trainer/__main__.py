@@ -76,9 +76,9 @@ def _models(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([asdict(model) for model in models]))
         return
-    print(f"{'model':<12} {'parameters':>12} {'GMACs':>7}  {'stride':>6}  source")
+    print(f"{'model':<18} {'parameters':>12} {'GMACs':>8}  {'stride':>6}  source")
     for m in models:
-        print(f"{m.name:<12} {m.params:>12,} {m.gmacs:>7.2f}  {m.output_stride:>6}  {m.source}")
+        print(f"{m.name:<18} {m.params:>12,} {m.gmacs:>8.3g}  {m.output_stride:>6}  {m.source}")
 
 
 def _recipes(options: argparse.Namespace) -> None:
@@ -91,10 +91,11 @@ def _recipes(options: argparse.Namespace) -> None:
         ]
         print(json.dumps(rows))
         return
-    print(f"{'recipe':<20} {'model':<12} {'data':<10} {'epochs':>6}  expected top-1 error")
+    print(f"{'recipe':<21} {'model':<18} {'data':<13} {'epochs':>6}  expected top-1 error")
     for r in loaded:
         error = "" if r.expected.top1_error_pct is None else f"{r.expected.top1_error_pct:.2f} %  "
-        print(f"{r.name:<20} {r.model.name:<12} {r.data_name:<10} {r.run.epochs:>6}  {error}({r.expected.source})")
+        line = f"{r.name:<21} {r.model.name:<18} {r.data_name:<13} {r.run.epochs:>6g}"
+        print(f"{line}  {error}({r.expected.source})")
 
 
 def _quickstart(_: argparse.Namespace) -> None:

@@ -8,12 +8,13 @@ from pydantic.dataclasses import dataclass
 
 from shared.errors import UserError
 from shared.models import zoo
-from shared.transforms import EvalTransform, Interpolation
+from shared.transforms import IMAGENET_MEAN, IMAGENET_STD, MODES, EvalTransform, Interpolation
 
 FORBID_UNKNOWN = ConfigDict(extra="forbid")
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+AUTO_AUGMENT = r"^((rand|original|originalr|v0|v0r|3a)(-(mstd|mmax|m|n|p|inc)[0-9.]+)*)?$"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
@@ -24,8 +25,18 @@ class ModelConfig:
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
     """Factor on all channel counts."""
 
-    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Dropout before the classifier."""
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Dropout before the classifier; by default the network's own."""
+
+    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Stochastic depth: probability of leaving out the last residual block, growing linearly from 0 (ResNets)."""
+
+    pretrained: str = ""
+    """Weights to start from: models:/name@alias, models:/name/3, a run id, or a source of `python -m trainer import`
+    (torchvision, timm, official, a URL or a file). The classifier is new where the classes differ."""
+
+    freeze_stages: Annotated[int, Field(ge=0)] = 0
+    """With pretrained: so many stages (the stem and layer1, layer2, ...) keep their weights and BN statistics."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
@@ -39,6 +50,10 @@ class DataConfig:
     name: str = ""
     """What the registry calls the data set; by default the source, or the folder's name."""
 
+    repeats: Positive = 1
+    """Repeated augmentation (arXiv:1902.05509): every sample of an epoch comes so many times in a row, differently
+    augmented; an epoch is as long as ever, and so sees only a part of the samples."""
+
     num_loader_workers: Annotated[int, Field(ge=0)] = 2
     """Processes per training worker that read and decode pictures; 0 does it in the training process."""
 
@@ -48,19 +63,29 @@ class AugmentConfig:
     train_size: Positive = 224
     """Side of the training crop in pixels."""
 
+    crop: Literal["resized", "padded", "centre"] = "resized"
+    """resized: RandomResizedCrop; padded: a random crop after padding (CIFAR); centre: as at evaluation."""
+
     min_scale: Fraction = 0.08
     max_scale: Fraction = 1.0
-    """Share of the picture's area that RandomResizedCrop keeps."""
+    """resized: share of the picture's area that the crop keeps."""
 
-    pad: Annotated[int, Field(ge=0)] = 0
-    """Above 0: RandomCrop(train_size) after padding by so many pixels, instead of RandomResizedCrop (CIFAR)."""
+    pad: Annotated[int, Field(ge=0)] = 4
+    """padded: pixels on each side."""
 
     flip: bool = True
+    auto_augment: Annotated[str, Field(pattern=AUTO_AUGMENT)] = ""
+    """RandAugment or AutoAugment in timm's notation, such as rand-m6-mstd0.5-inc1 or original-mstd0.5."""
+
     color_jitter: Fraction = 0.0
     """Strength for brightness, contrast and saturation."""
 
     grey: Fraction = 0.0
     """Probability of turning the crop grey."""
+
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """Alpha of MixUp (arXiv:1710.09412) and CutMix (arXiv:1905.04899); 0 disables. With both, each update draws one."""
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -71,32 +96,48 @@ class AugmentConfig:
     """Side of the centre crop at evaluation, in pixels."""
 
     interpolation: Interpolation = "bilinear"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    """Of each channel, on a scale from 0 to 1. Three numbers for colour, one for grey pictures."""
 
     @property
     def eval_transform(self) -> EvalTransform:
-        return EvalTransform(resize=self.eval_resize, crop=self.eval_size, interpolation=self.interpolation)
+        return EvalTransform(
+            resize=self.eval_resize, crop=self.eval_size, interpolation=self.interpolation, mean=self.mean, std=self.std
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class OptimizerConfig:
-    name: Literal["sgd"] = "sgd"
+    name: Literal["sgd", "adam", "adamw", "lamb"] = "sgd"
     base_lr: Annotated[float, Field(gt=0)]
     """Learning rate per 256 images of global batch (arXiv:1706.02677)."""
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
+    """Both for sgd."""
+
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """Not applied to biases and normalisation."""
+    """Not applied to biases and normalisation. For adam it is L2 regularisation, for adamw and lamb decoupled."""
+
+    body_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """With model.pretrained: factor on the learning rate of all layers but the classifier."""
+
+    loss: Literal["cross_entropy", "bce"] = "cross_entropy"
+    """bce: binary cross-entropy over the classes, as in "ResNet strikes back" (arXiv:2110.00476)."""
+
+    bce_threshold: Fraction = 0.2
+    """bce: mixed labels above it count as 1, others as 0."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class ScheduleConfig:
-    name: Literal["cosine", "step"] = "cosine"
+    name: Literal["cosine", "step", "constant"] = "cosine"
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Linear warm-up length, in epochs; 0 disables it."""
 
-    step_epochs: Annotated[float, Field(gt=0)] = 30.0
-    """step: epochs between two drops."""
+    milestones: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """step: epochs after which the rate drops."""
 
     step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """step: factor of each drop."""
@@ -104,7 +145,9 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class RunConfig:
-    epochs: Positive
+    epochs: Annotated[float, Field(gt=0)]
+    """May end within an epoch: 163.84 epochs of CIFAR-10 in batches of 128 are 64,000 updates."""
+
     global_batch_size: Positive
     """Images per update, over all workers. It fixes the result; the number of workers only fixes the speed."""
 
@@ -172,6 +215,16 @@ class Recipe:
         """The peak, for the global batch."""
         return self.optimizer.base_lr * self.run.global_batch_size / 256
 
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """What `shared.models.create_model` takes besides name and classes."""
+        return {
+            "width": self.model.width,
+            "drop_rate": self.model.drop_rate,
+            "drop_path_rate": self.model.drop_path_rate,
+            "in_chans": len(self.augment.mean),
+        }
+
 
 def check(recipe: Recipe) -> None:
     """The rules that span fields. Raises UserError for the first one broken."""
@@ -193,7 +246,18 @@ def check(recipe: Recipe) -> None:
         )
     if recipe.schedule.warmup_epochs >= recipe.run.epochs:
         raise UserError(
-            f"schedule.warmup_epochs={recipe.schedule.warmup_epochs:g} must be below run.epochs={recipe.run.epochs}"
+            f"schedule.warmup_epochs={recipe.schedule.warmup_epochs:g} must be below run.epochs={recipe.run.epochs:g}"
+        )
+    if recipe.schedule.name == "step" and not recipe.schedule.milestones:
+        raise UserError("schedule.name=step needs schedule.milestones, such as [30, 60]")
+    if len(recipe.augment.mean) not in MODES or len(recipe.augment.mean) != len(recipe.augment.std):
+        raise UserError(
+            f"augment.mean={list(recipe.augment.mean)} and augment.std={list(recipe.augment.std)} need a number for "
+            "each channel: three for colour, one for grey"
+        )
+    if recipe.model.freeze_stages and not recipe.model.pretrained:
+        raise UserError(
+            f"model.freeze_stages={recipe.model.freeze_stages} would keep random weights; set model.pretrained"
         )
 
 

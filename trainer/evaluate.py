@@ -64,14 +64,15 @@ def evaluate_worker(world: World, arguments: dict[str, Any]) -> dict[str, Any]:
         pin=world.device.type == "cuda",
     )
     result: Classification = classify(model, batches, recipe.augment.eval_transform, precision)
-    gridding = gridding_metrics(model, Probes(samples.probes(PROBE_COUNT), precision).class_maps(model))
+    probes = Probes(samples.probes(PROBE_COUNT), recipe.augment.eval_transform, precision)
+    maps = probes.class_maps(model)
     return {
         "images": result.images,
         "top1_error_pct": result.top1_error_pct,
         "top5_error_pct": result.top5_error_pct,
         "loss": result.loss,
         "damaged": [samples.name(sample) for sample in result.damaged],
-        "gridding": gridding,
+        "gridding": {} if maps is None else gridding_metrics(model, maps),
     }
 
 
@@ -79,8 +80,8 @@ def _recipe(served: registry.Served, overrides: list[str]) -> Recipe:
     """The recipe that the network was trained with, or ImageNet's for an architecture, on one worker."""
     card = served.card
     base = card.recipe or asdict(recipes.load(card.architecture))
-    transform = card.transform
-    augment = {"eval_resize": transform.resize, "eval_size": transform.crop, "interpolation": transform.interpolation}
+    transform = asdict(card.transform)
+    augment = {"eval_resize": transform.pop("resize"), "eval_size": transform.pop("crop"), **transform}
     settings = base | {
         "augment": base["augment"] | augment,
         "scaling": base["scaling"] | {"num_workers": 1},

@@ -108,9 +108,9 @@ def train(
             )
             hooks.progress(news)
 
-        if plan.epochs_finished_by(done) > plan.epochs_finished_by(step):
+        if plan.evaluates_after(done):
             average_batch_norm(model)
-            metrics, picture = validator.run(model, f"{recipe.name}, epoch {plan.epochs_finished_by(done)}")
+            metrics, picture = validator.run(model, f"{recipe.name}, epoch {done / plan.steps_per_epoch:.3g}")
             error = metrics["top1_error_pct"]
             best = min(best, error)
             if news is not None:
@@ -146,8 +146,7 @@ def build_model(recipe: Recipe, data: DataSet) -> nn.Module:
     return create_model(
         recipe.model.name,
         num_classes=len(data.train.classes),
-        width=recipe.model.width,
-        drop_rate=recipe.model.drop_rate,
+        **recipe.model_options,
     )
 
 
@@ -160,7 +159,8 @@ class Validator:
         self.samples = data.val
         self.precision = precision
         # one worker is enough for the probes, and on a small machine the others would be in its way
-        self.probes = Probes(data.val.probes(PROBE_COUNT), precision) if world.rank == 0 else None
+        transform = recipe.augment.eval_transform
+        self.probes = Probes(data.val.probes(PROBE_COUNT), transform, precision) if world.rank == 0 else None
         self.damage = Damage(data.val, "validation")
 
     def run(self, model: nn.Module, title: str) -> tuple[dict[str, float], Image.Image | None]:
@@ -173,9 +173,9 @@ class Validator:
             "loss": result.loss,
             "images": float(result.images),
         }
-        if self.probes is None:
+        maps = self.probes.class_maps(model) if self.probes else None
+        if self.probes is None or maps is None:
             return metrics, None
-        maps = self.probes.class_maps(model)
         return metrics | gridding_metrics(model, maps), draw(self.probes.pixels, maps, title)
 
     def classify(self, model: nn.Module) -> Classification:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from shared.errors import TrainingError
 from trainer.data import Samples
 from trainer.data.loader import Batch
+from trainer.step import StepResult
 
 log = logging.getLogger(__name__)
 
@@ -19,17 +19,17 @@ MAX_DAMAGED_SHARE = 0.01
 
 
 class Meter:
-    """Loss and speed since the last reading."""
+    """Loss, training error and speed since the last reading."""
 
     def __init__(self, global_batch_size: int, device: torch.device) -> None:
         self._global_batch_size = global_batch_size
         self._device = device
-        self._loss_sum = torch.zeros((), device=device)
+        self._sums = torch.zeros(2, device=device)  # losses of updates, images classified right
         self.restart()
 
     def restart(self) -> None:
         """Begin a new interval; call it after a pause, such as an evaluation."""
-        self._loss_sum.zero_()
+        self._sums.zero_()
         self._steps = 0
         self._waited_s = 0.0
         self._started = time.perf_counter()
@@ -46,9 +46,10 @@ class Meter:
             self._waited_s += time.perf_counter() - before
             yield batch
 
-    def add(self, loss: Tensor) -> None:
-        """One update's mean loss; stays on the device."""
-        self._loss_sum += loss
+    def add(self, result: StepResult) -> None:
+        """One update; its figures stay on the device."""
+        self._counts_right = result.right is not None
+        self._sums += torch.stack([result.loss, result.loss if result.right is None else result.right])
         self._steps += 1
 
     def read(self, step: int) -> dict[str, float]:
@@ -57,20 +58,23 @@ class Meter:
         Raises:
             TrainingError: the loss is not finite.
         """
-        loss = self._loss_sum / self._steps
+        workers = 1
         if dist.is_initialized():
-            dist.all_reduce(loss)
-            loss /= dist.get_world_size()
-        value = loss.item()
+            dist.all_reduce(self._sums)
+            workers = dist.get_world_size()
+        loss_sum, right = self._sums.tolist()
+        value = loss_sum / self._steps / workers
         elapsed_s = time.perf_counter() - self._started
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss became {value} within the {self._steps} updates before step {step}; "
                 "lower optimizer.base_lr or lengthen schedule.warmup_epochs"
             )
+        images = self._steps * self._global_batch_size
         metrics = {
             "train/loss": value,
-            "perf/images_per_s": self._steps * self._global_batch_size / elapsed_s,
+            **({"train/top1_error_pct": 100 * (1 - right / images)} if self._counts_right else {}),
+            "perf/images_per_s": images / elapsed_s,
             "perf/step_time_s": elapsed_s / self._steps,
             "perf/data_wait_pct": 100 * self._waited_s / elapsed_s,
         }

@@ -2,32 +2,39 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from shared.gridding import grid_harmonic_density, smallest_side, variogram_ratio
-from shared.models import class_maps, max_dilation
+from shared.models import class_maps, has_class_maps, max_dilation
 from shared.transforms import EvalTransform
 from trainer.step import Precision
 
 PROBE_COUNT = 16
 SHOWN = 4
-PROBE_TRANSFORM = EvalTransform(resize=224, crop=224)
-"""Larger than the training crops of small data sets: a lattice of period 4 needs at least 16 x 16 cells."""
+PROBE_SIZE = 224
+"""Pixels. Larger than the training crops of small data sets: a lattice of period 4 needs at least 16 x 16 cells."""
 
 
 class Probes:
     """Fixed pictures and the measurements on them."""
 
-    def __init__(self, pictures: Sequence[Image.Image], precision: Precision) -> None:
-        self.pixels = torch.stack([PROBE_TRANSFORM.pixels(p) for p in pictures[:PROBE_COUNT]])
+    def __init__(self, pictures: Sequence[Image.Image], transform: EvalTransform, precision: Precision) -> None:
+        self._transform = replace(transform, resize=PROBE_SIZE, crop=PROBE_SIZE)
+        self.pixels = torch.stack([self._transform.pixels(p) for p in pictures[:PROBE_COUNT]])
         self.precision = precision
 
-    def class_maps(self, model: nn.Module) -> Tensor:
-        """(P, classes, H/8, W/8), float32, on the device. fp32 throughout: scores must not depend on the hardware."""
-        inputs = PROBE_TRANSFORM.normalize(self.pixels.to(self.precision.device))
+    def class_maps(self, model: nn.Module) -> Tensor | None:
+        """(P, classes, H/8, W/8), float32, on the device; None for a network that has none (AlexNet, VGG, LeNet).
+
+        fp32 throughout: scores must not depend on the hardware.
+        """
+        if not has_class_maps(model):
+            return None
+        inputs = self._transform.normalize(self.pixels.to(self.precision.device))
         with torch.inference_mode():
             return class_maps(model.eval(), inputs.contiguous(memory_format=self.precision.memory_format))
 
@@ -53,7 +60,7 @@ def draw(pixels: Tensor, maps: Tensor, title: str) -> Image.Image:
     figure = Figure(figsize=(3 * count + 0.8, 6.4), layout="constrained", facecolor="white")
     axes = figure.subplots(2, count, squeeze=False)
     for column in range(count):
-        axes[0, column].imshow(pixels[column].permute(1, 2, 0).numpy())
+        axes[0, column].imshow(pixels[column].permute(1, 2, 0).numpy(), cmap="grey")  # of one channel alone
         image = axes[1, column].imshow(
             shown[column].numpy(), cmap="inferno", interpolation="nearest", vmin=shown.min(), vmax=shown.max()
         )

@@ -12,6 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 from shared.transforms import EvalTransform
 from trainer.config import Recipe
 from trainer.data.sampling import hash64
+from trainer.losses import make_loss, make_mixing, right_at_top1, total_loss
+from trainer.optim import set_learning_rate
 
 # torch 2.15 renamed the option
 _SYNC_BUFFERS = next(
@@ -50,10 +52,20 @@ def _cpu_multiplies_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepResult:
+    loss: Tensor
+    """(), the mean over this worker's images."""
+
+    right: Tensor | None
+    """(), how many of them were classified right; None where pictures are mixed, and right is not defined."""
+
+
 class TrainStep:
     """Forward, loss, backward, update. Owns no state but the model's and the optimizer's.
 
-    The random numbers of an update (dropout) are seeded by (seed, step, rank), so no generator state has to be saved.
+    The random numbers of an update (dropout, mixing) are seeded by (seed, step, rank): no generator state has to be
+    saved.
     """
 
     def __init__(
@@ -73,27 +85,31 @@ class TrainStep:
             # BN statistics stay local while training and are averaged before evaluation: no broadcast every step
             options: dict[str, Any] = {_SYNC_BUFFERS: False, "gradient_as_bucket_view": True}
             self._forward = DistributedDataParallel(model, **options)
-        self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.augment.label_smoothing)
+        self._loss = make_loss(recipe)
+        self._mixing = make_mixing(recipe, num_classes=model.num_classes)  # type: ignore[arg-type]  # timm's convention
+        self._aux_weight = float(getattr(model, "aux_weight", 0.0))
         self._transform: EvalTransform = recipe.augment.eval_transform
         self._seed = recipe.run.seed
         self._rank = rank
 
-    def __call__(self, images: Tensor, labels: Tensor, *, step: int, learning_rate: float) -> Tensor:
-        """(B, 3, H, W) uint8 and (B,) int64 -> the mean loss of this worker's images, still on the device."""
+    def __call__(self, images: Tensor, labels: Tensor, *, step: int, learning_rate: float) -> StepResult:
+        """(B, C, H, W) uint8 and (B,) int64 -> what this worker's images gave, still on the device."""
         torch.manual_seed(hash64(self._seed, step, self._rank) >> 1)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(self.optimizer, learning_rate)
         inputs = prepare(images, self._transform, self.precision)
-        labels = labels.to(self.precision.device, non_blocking=True)
+        target = labels = labels.to(self.precision.device, non_blocking=True)
+        if self._mixing:
+            inputs, target = self._mixing(inputs, labels)
         with self.precision.autocast():
-            loss = self._loss(self._forward(inputs), labels)
+            outputs = self._forward(inputs)
+            loss = total_loss(outputs, target, self._loss, self._aux_weight)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return loss.detach()
+        return StepResult(loss=loss.detach(), right=None if self._mixing else right_at_top1(outputs, labels))
 
 
 def prepare(images: Tensor, transform: EvalTransform, precision: Precision) -> Tensor:
-    """(B, 3, H, W) uint8 on the host -> normalised float32 on the device, in the memory format of the network."""
+    """(B, C, H, W) uint8 on the host -> normalised float32 on the device, in the memory format of the network."""
     moved = images.to(precision.device, non_blocking=True, memory_format=precision.memory_format)
     return transform.normalize(moved)

@@ -38,7 +38,13 @@ CHECKPOINTS_TAG = "checkpoints"
 def create_run(recipe: Recipe, data: DataSet) -> str:
     """A SCHEDULED run with the recipe's parameters, its data sets and the code's version; returns its id."""
     api = client()
-    cost = describe(recipe.model.name, num_classes=len(data.train.classes), width=recipe.model.width)
+    cost = describe(
+        recipe.model.name,
+        num_classes=len(data.train.classes),
+        width=recipe.model.width,
+        in_chans=len(recipe.augment.mean),
+        image_size=recipe.augment.eval_size,
+    )
     tags = {
         "mlflow.user": getpass.getuser(),
         "mlflow.source.name": " ".join(["python -m trainer", *sys.argv[1:]]),
@@ -193,7 +199,7 @@ def _description(recipe: Recipe, data: DataSet) -> str:
     return (
         f"**{recipe.model.name}** (width {recipe.model.width:g}) on **{recipe.data_name}**: {len(data.train):,} "
         f"training and {len(data.val):,} validation pictures of {len(data.train.classes)} classes, "
-        f"{recipe.run.epochs} epochs in batches of {recipe.run.global_batch_size}.\n\n"
+        f"{recipe.run.epochs:g} epochs in batches of {recipe.run.global_batch_size}.\n\n"
         f"Expected: {recipe.expected.source}"
         + (f", top-1 error {recipe.expected.top1_error_pct} %" if recipe.expected.top1_error_pct else "")
     )

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from shared import registry
 from shared.errors import UserError
+from shared.models import check_input
 from shared.registry import Version
 from trainer import launch, tracking
 from trainer.config import Recipe
@@ -30,6 +31,8 @@ def check(recipe: Recipe) -> DataSet:
         )
     registry.check_reachable()
     data = open_data(recipe.data)
+    for size in {recipe.augment.train_size, recipe.augment.eval_size}:
+        check_input(recipe.model.name, size, num_classes=len(data.train.classes), **recipe.model_options)
     launch.check(recipe)
     return data
 

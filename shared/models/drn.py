@@ -17,10 +17,12 @@ from typing import Any, Literal
 
 import torch.nn.functional as F
 from timm.layers import SelectAdaptivePool2d
-from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs
 from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
 from torch import Tensor, nn
 
+from shared.models.blocks import PlainBlock
+from shared.models.registering import IMAGENET, register
 from shared.models.width import scaled
 
 CHANNELS = (16, 32, 64, 128, 256, 512, 512, 512)
@@ -28,14 +30,6 @@ STRIDES = (1, 2, 2, 2, 1, 1, 1, 1)
 DILATIONS = (1, 1, 1, 1, 2, 4, 2, 1)
 PERIPHERAL_LEVELS = (1, 2, 7, 8)
 DEGRIDDING_LEVELS = (7, 8)
-
-
-class BasicBlockWithoutShortcut(BasicBlock):
-    """The block of DRN-C's levels 7 and 8: two 3x3 convolutions, nothing added."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.act1(self.bn1(self.conv1(x)))
-        return self.act2(self.bn2(self.conv2(x)))
 
 
 class DRN(nn.Module):
@@ -92,7 +86,7 @@ class DRN(nn.Module):
                 # With Bottleneck the degridding levels narrow 4x. A shortcut that DRN-C does not add needs no
                 # projection: the published C-58 carries one that never receives a gradient.
                 shortcut = arch == "B" or level not in DEGRIDDING_LEVELS
-                kind = BasicBlock if shortcut else BasicBlockWithoutShortcut
+                kind = BasicBlock if shortcut else PlainBlock
                 layer = _residual_level(kind, 1, in_channels, out_channels, stride, dilation)
             self.add_module(f"layer{level}", layer)
             reduction *= stride
@@ -151,7 +145,7 @@ def _residual_level(
     block: type[BasicBlock] | type[Bottleneck], depth: int, in_channels: int, channels: int, stride: int, dilation: int
 ) -> nn.Sequential:
     out_channels = channels * block.expansion
-    needs_projection = (stride != 1 or in_channels != out_channels) and block is not BasicBlockWithoutShortcut
+    needs_projection = stride != 1 or in_channels != out_channels
     projection = downsample_conv(in_channels, out_channels, kernel_size=1, stride=stride) if needs_projection else None
     blocks = [block(in_channels, channels, stride, projection, dilation=dilation, first_dilation=dilation)]
     blocks += [block(out_channels, channels, dilation=dilation, first_dilation=dilation) for _ in range(depth - 1)]
@@ -174,22 +168,6 @@ def _plain_level(count: int, in_channels: int, channels: int, stride: int, dilat
     return nn.Sequential(*layers)
 
 
-def _cfg(first_conv: str = "conv1") -> dict[str, Any]:
-    return {
-        "url": "",
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (28, 28),
-        "crop_pct": 0.875,
-        "interpolation": "bilinear",
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "first_conv": first_conv,
-        "classifier": "fc",
-        "license": "bsd-3-clause",
-    }
-
-
 VARIANTS: dict[str, dict[str, Any]] = {
     "drn_b_26": {"arch": "B", "block": BasicBlock, "depths": (2, 2, 2, 2)},
     "drn_c_26": {"arch": "C", "block": BasicBlock, "depths": (2, 2, 2, 2)},
@@ -206,87 +184,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 default_cfgs = generate_default_cfgs(
-    {name: _cfg("layer0.0" if v["arch"] == "D" else "conv1") for name, v in VARIANTS.items()}
+    {
+        name: {
+            **IMAGENET,
+            "pool_size": (28, 28),
+            "first_conv": "layer0.0" if v["arch"] == "D" else "conv1",
+            "license": "bsd-3-clause",
+        }
+        for name, v in VARIANTS.items()
+    }
 )
 
 
-def _create(name: str, pretrained: bool, **kwargs: Any) -> DRN:
-    for option in ("drop_path_rate", "cache_dir"):
-        if kwargs.get(option) in (None, 0.0):  # timm's scripts pass them to every network
-            kwargs.pop(option, None)
+def _create(name: str, pretrained: bool, **options: Any) -> DRN:
     return build_model_with_cfg(
-        DRN, name, pretrained, feature_cfg={"out_indices": tuple(range(8))}, **{**VARIANTS[name], **kwargs}
+        DRN, name, pretrained, feature_cfg={"out_indices": tuple(range(8))}, **{**VARIANTS[name], **options}
     )
 
 
-# timm finds entry points as named functions of a registered module, so each needs a `def`.
-@register_model
-def drn_b_26(pretrained: bool = False, **kwargs: Any) -> DRN:
-    """DRN-B-26: C with the shortcuts of levels 7 and 8 kept (figure 5b). No weights were ever published."""
-    return _create("drn_b_26", pretrained, **kwargs)
-
-
-@register_model
-def drn_c_26(pretrained: bool = False, **kwargs: Any) -> DRN:
-    """DRN-C-26."""
-    return _create("drn_c_26", pretrained, **kwargs)
-
-
-@register_model
-def drn_c_42(pretrained: bool = False, **kwargs: Any) -> DRN:
-    """DRN-C-42."""
-    return _create("drn_c_42", pretrained, **kwargs)
-
-
-@register_model
-def drn_c_58(pretrained: bool = False, **kwargs: Any) -> DRN:
-    """DRN-C-58."""
-    return _create("drn_c_58", pretrained, **kwargs)
-
-
-@register_model
-def drn_d_22(pretrained: bool = False, **kwargs: Any) -> DRN:
-    """DRN-D-22."""
-    return _create("drn_d_22", pretrained, **kwargs)
-
-
-@register_model
-def drn_d_24(pretrained: bool = False, **kwargs: Any) -> DRN:
-    """DRN-D-24."""
-    return _create("drn_d_24", pretrained, **kwargs)
-
-
-@register_model
-def drn_d_38(pretrained: bool = False, **kwargs: Any) -> DRN:
-    """DRN-D-38."""
-    return _create("drn_d_38", pretrained, **kwargs)
-
-
-@register_model
-def drn_d_40(pretrained: bool = False, **kwargs: Any) -> DRN:
-    """DRN-D-40."""
-    return _create("drn_d_40", pretrained, **kwargs)
-
-
-@register_model
-def drn_d_54(pretrained: bool = False, **kwargs: Any) -> DRN:
-    """DRN-D-54."""
-    return _create("drn_d_54", pretrained, **kwargs)
-
-
-@register_model
-def drn_d_56(pretrained: bool = False, **kwargs: Any) -> DRN:
-    """DRN-D-56."""
-    return _create("drn_d_56", pretrained, **kwargs)
-
-
-@register_model
-def drn_d_105(pretrained: bool = False, **kwargs: Any) -> DRN:
-    """DRN-D-105."""
-    return _create("drn_d_105", pretrained, **kwargs)
-
-
-@register_model
-def drn_d_107(pretrained: bool = False, **kwargs: Any) -> DRN:
-    """DRN-D-107."""
-    return _create("drn_d_107", pretrained, **kwargs)
+register(__name__, {name: f"{name.upper().replace('_', '-')}, arXiv:1705.09914." for name in VARIANTS}, _create)

@@ -1,16 +1,21 @@
-"""DRN-A and narrow ResNets, both as timm's ResNet.
+"""DRN-A, plain networks and narrow ResNets, all as timm's ResNet.
 
 DRN-A is a ResNet whose layer3 and layer4 keep a stride of 1 and are dilated by 2 and 4 in place (arXiv:1705.09914,
 figure 1): timm's ResNet with output_stride=8. Layout and keys are those of the ResNet, so every ResNet checkpoint is
 a DRN-A checkpoint (the "a-trous" identity: equal at every position that the strided network keeps).
+
+The plain networks are those of He et al. 2015 (arXiv:1512.03385, figure 3 middle): ResNets without shortcuts, and so
+without the projections on them.
 """
 
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet, make_blocks
 from torch import nn
 
+from shared.models.blocks import PlainBlock
+from shared.models.registering import IMAGENET, register
 from shared.models.width import scaled
 
 STEM_CHANNELS = 64
@@ -22,6 +27,11 @@ RESNETS: dict[str, dict[str, Any]] = {
     "resnet50": {"block": Bottleneck, "layers": (3, 4, 6, 3)},
     "resnet101": {"block": Bottleneck, "layers": (3, 4, 23, 3)},
     "resnet152": {"block": Bottleneck, "layers": (3, 8, 36, 3)},
+}
+
+PLAIN: dict[str, dict[str, Any]] = {
+    "plain18": {"block": PlainBlock, "layers": (2, 2, 2, 2)},
+    "plain34": {"block": PlainBlock, "layers": (3, 4, 6, 3)},
 }
 
 
@@ -48,54 +58,39 @@ def narrow_resnet(name: str, width: float, **kwargs: Any) -> ResNet:
     return WidthResNet(width=width, **RESNETS[name], **kwargs)
 
 
-def _cfg(resnet: str) -> dict[str, Any]:
-    return {
-        "hf_hub_id": f"timm/{resnet}.tv_in1k",
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (28, 28),
-        "crop_pct": 0.875,
-        "interpolation": "bilinear",
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "first_conv": "conv1",
-        "classifier": "fc",
-        "license": "bsd-3-clause",
-        "origin_url": "https://arxiv.org/abs/1705.09914",
+A_TROUS = {f"drn_a_{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101)}
+
+default_cfgs = generate_default_cfgs(
+    {
+        **{
+            name: {
+                **IMAGENET,
+                "hf_hub_id": f"timm/{resnet}.tv_in1k",
+                "pool_size": (28, 28),
+                "first_conv": "conv1",
+                "license": "bsd-3-clause",
+                "origin_url": "https://arxiv.org/abs/1705.09914",
+            }
+            for name, resnet in A_TROUS.items()
+        },
+        **{name: {**IMAGENET, "pool_size": (7, 7), "first_conv": "conv1"} for name in PLAIN},
     }
+)
 
 
-default_cfgs = generate_default_cfgs({f"drn_a_{n}": _cfg(f"resnet{n}") for n in (18, 34, 50, 101)})
+def _create(name: str, pretrained: bool, **options: Any) -> ResNet:
+    variant = PLAIN[name] if name in PLAIN else RESNETS[A_TROUS[name]] | {"output_stride": 8}
+    return build_model_with_cfg(WidthResNet, name, pretrained, **{**variant, **options})
 
 
-def _create_drn_a(depth: int, pretrained: bool, **kwargs: Any) -> ResNet:
-    return build_model_with_cfg(
-        WidthResNet,
-        f"drn_a_{depth}",
-        pretrained,
-        **{**RESNETS[f"resnet{depth}"], "output_stride": 8, **kwargs},
-    )
-
-
-@register_model
-def drn_a_18(pretrained: bool = False, **kwargs: Any) -> ResNet:
-    """DRN-A-18. Pretrained weights are those of torchvision's ResNet-18 (a-trous identity)."""
-    return _create_drn_a(18, pretrained, **kwargs)
-
-
-@register_model
-def drn_a_34(pretrained: bool = False, **kwargs: Any) -> ResNet:
-    """DRN-A-34. Pretrained weights are those of torchvision's ResNet-34 (a-trous identity)."""
-    return _create_drn_a(34, pretrained, **kwargs)
-
-
-@register_model
-def drn_a_50(pretrained: bool = False, **kwargs: Any) -> ResNet:
-    """DRN-A-50. Pretrained weights are those of torchvision's ResNet-50 (a-trous identity)."""
-    return _create_drn_a(50, pretrained, **kwargs)
-
-
-@register_model
-def drn_a_101(pretrained: bool = False, **kwargs: Any) -> ResNet:
-    """DRN-A-101. Pretrained weights are those of torchvision's ResNet-101 (a-trous identity)."""
-    return _create_drn_a(101, pretrained, **kwargs)
+register(
+    __name__,
+    {
+        **{
+            name: f"{name}. Pretrained weights are those of torchvision's {r} (a-trous identity)."
+            for name, r in A_TROUS.items()
+        },
+        **{name: f"{name}: the ResNet of that depth without its shortcuts." for name in PLAIN},
+    },
+    _create,
+)

@@ -22,7 +22,7 @@ SKIPPED = -1
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     images: Tensor
-    """(B, 3, H, W), uint8."""
+    """(B, C, H, W), uint8."""
 
     labels: Tensor
     """(B,), int64; SKIPPED where the picture is damaged (evaluation only)."""
@@ -40,10 +40,11 @@ class _TrainSet(Dataset):
     def __init__(self, samples: Samples, recipe: Recipe) -> None:
         self.samples = samples
         self.seed = recipe.run.seed
+        self.repeats = recipe.data.repeats
         self.transform = TrainTransform(recipe.augment)
 
     def __getitem__(self, stream_index: int) -> tuple[Tensor, int, list[int]]:
-        sample = position(self.seed, stream_index, len(self.samples)).sample
+        sample = position(self.seed, stream_index, len(self.samples), self.repeats).sample
         damaged: list[int] = []
         for candidate in _same_class_from(self.samples.labels, sample):
             try:
@@ -68,7 +69,7 @@ class _EvalSet(Dataset):
             return self.transform.pixels(self.samples.picture(sample)), int(self.samples.labels[sample]), []
         except DAMAGED:
             assert self.transform.crop is not None
-            blank = torch.zeros(3, self.transform.crop, self.transform.crop, dtype=torch.uint8)
+            blank = torch.zeros(self.transform.channels, self.transform.crop, self.transform.crop, dtype=torch.uint8)
             return blank, SKIPPED, [sample]
 
 

@@ -1,12 +1,13 @@
 """Which sample comes when: a pure function of (seed, stream index), so that a run can stop anywhere and go on.
 
 Training reads one endless stream of samples: epoch 0 in a random order, then epoch 1 in another, and so on. Update s
-uses the stream indices [s * G, (s + 1) * G) for a global batch of G, and worker r of W the r-th W-th of them. Nothing
-depends on loader processes, and the set of samples in a global batch does not depend on W. No batch is ever partial,
-none is padded, and every sample comes exactly once per epoch; a batch may hold the end of one epoch and the beginning
-of the next.
+uses the stream indices [s * G, (s + 1) * G) for a global batch of G, and worker r of W every W-th of them from the
+r-th on. Nothing depends on loader processes, and the set of samples in a global batch does not depend on W. No batch is
+ever partial, none is padded, and every sample comes exactly once per epoch; a batch may hold the end of one epoch and
+the beginning of the next. (With repeated augmentation a part of the samples comes several times, on different workers.)
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,30 +29,35 @@ class Plan:
 
     num_samples: int
     global_batch_size: int
-    epochs: int
+    epochs: float
 
     @property
     def total_steps(self) -> int:
         """Updates until every sample of every epoch was used. The last one may borrow from the epoch after it."""
-        return self.first_step_after(self.epochs)
+        # rounded first: 163.84 * 50,000 / 128 is 64,000, whatever the last bit says
+        return math.ceil(round(self.epochs * self.steps_per_epoch, 6))
 
     @property
     def steps_per_epoch(self) -> float:
         return self.num_samples / self.global_batch_size
 
-    def first_step_after(self, epochs: int) -> int:
-        """Updates needed to finish that many epochs."""
-        return -(-epochs * self.num_samples // self.global_batch_size)
-
     def epochs_finished_by(self, step: int) -> int:
         """Whole epochs contained in the first `step` updates."""
-        return min(self.epochs, step * self.global_batch_size // self.num_samples)
+        return min(int(self.epochs), step * self.global_batch_size // self.num_samples)
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether the first `step` updates end with an evaluation: at the end of each epoch and of the training."""
+        return step == self.total_steps or self.epochs_finished_by(step) > self.epochs_finished_by(step - 1)
 
 
-def position(seed: int, stream_index: int, num_samples: int) -> Position:
-    """The sample at an index of the training stream, in O(1) time and memory."""
+def position(seed: int, stream_index: int, num_samples: int, repeats: int = 1) -> Position:
+    """The sample at an index of the training stream, in O(1) time and memory.
+
+    Args:
+        repeats: so many indices in a row stand for the same sample (repeated augmentation).
+    """
     epoch, index = divmod(stream_index, num_samples)
-    return Position(epoch=epoch, sample=permuted(index, num_samples, hash64(seed, epoch)))
+    return Position(epoch=epoch, sample=permuted(index // repeats, num_samples, hash64(seed, epoch)))
 
 
 def augmentation_seed(seed: int, stream_index: int) -> int:
@@ -63,10 +69,9 @@ def worker_batches(
     *, global_batch_size: int, rank: int, world_size: int, first_step: int, last_step: int
 ) -> Iterator[list[int]]:
     """The stream indices of one worker, a list per update."""
-    share = global_batch_size // world_size
     for step in range(first_step, last_step):
-        start = step * global_batch_size + rank * share
-        yield list(range(start, start + share))
+        start = step * global_batch_size
+        yield list(range(start + rank, start + global_batch_size, world_size))
 
 
 def permuted(index: int, size: int, key: int) -> int:

@@ -12,8 +12,9 @@ from shared.errors import UserError
 from shared.store import ROOT
 from trainer.config import DataConfig
 from trainer.data.folder import FolderSamples
+from trainer.data.idx import IdxSamples, holds_idx_files
 from trainer.data.photos import PhotoSamples
-from trainer.data.torchvision_sets import TORCHVISION_SETS, TorchvisionSamples
+from trainer.data.torchvision_sets import IDX_CLASSES, TORCHVISION_SETS, TorchvisionSamples
 
 
 class Samples(Protocol):
@@ -59,6 +60,11 @@ def open_data(config: DataConfig) -> DataSet:
     if config.source == "folder" or ((Path(config.path) / "train").is_dir() and config.path):
         return _open_folder(config.path)
     root = Path(config.path) if config.path else ROOT / "data"
+    if config.source in IDX_CLASSES and holds_idx_files(root):
+        return DataSet(
+            train=IdxSamples(config.source, root, IDX_CLASSES[config.source], training=True),
+            val=IdxSamples(config.source, root, IDX_CLASSES[config.source], training=False),
+        )
     return DataSet(
         train=TorchvisionSamples(config.source, root, training=True),
         val=TorchvisionSamples(config.source, root, training=False),

@@ -24,6 +24,9 @@ TORCHVISION_SETS: dict[str, tuple[Callable[..., Any], tuple[dict[str, Any], dict
 }
 """Name -> class, and its arguments for training and validation."""
 
+IDX_CLASSES = {"mnist": datasets.MNIST.classes, "fashion_mnist": datasets.FashionMNIST.classes}
+"""Sets that are also read from their original files -> the names of their classes."""
+
 
 class TorchvisionSamples:
     """One part of a torchvision set.
