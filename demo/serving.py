@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import re
 import threading
 import time
 from collections.abc import Sequence
@@ -121,7 +120,7 @@ class Serving:
 
     @property
     def _follows_registry(self) -> bool:
-        return self._reference is None or names_a_version(self._reference)
+        return self._reference is None or registry.names_a_version(self._reference)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -198,11 +197,6 @@ class Serving:
         there = {_key(version) for version in known}
         self._failed = {key: value for key, value in self._failed.items() if key in there}
         self._state = replace(self._state, failures=tuple(text for text, _ in self._failed.values()))
-
-
-def names_a_version(reference: str) -> bool:
-    """Whether `reference` stands for something in the registry, and not for an architecture."""
-    return reference.startswith("models:/") or re.fullmatch("[0-9a-f]{32}", reference) is not None
 
 
 def choose_trio(known: Sequence[Version]) -> tuple[str, dict[str, list[Version]]]:

@@ -19,7 +19,7 @@ from torch import nn
 
 # isort: split
 # before MLflow, whose settings it makes
-from shared.versions import Version, check_reachable, client, impatient, resolve, versions
+from shared.versions import Version, check_reachable, client, impatient, names_a_version, resolve, versions
 
 # isort: split
 import mlflow
@@ -42,6 +42,7 @@ __all__ = [
     "impatient",
     "load",
     "load_version",
+    "names_a_version",
     "publish",
     "resolve",
     "save_weights",
@@ -70,7 +71,7 @@ def load(reference: str) -> Served:
     Raises:
         UserError: no such version or architecture, or its files are damaged.
     """
-    if not reference.startswith("models:/") and not _is_run_id(reference):
+    if not names_a_version(reference):
         return untrained(reference)
     return load_version(resolve(reference))
 
@@ -197,10 +198,6 @@ def _promote_if_better(api: mlflow.MlflowClient, name: str, number: int, card: C
         and card.metrics["top1_error_pct"] < float(champion.tags["top1_error_pct"])
     ):
         api.set_registered_model_alias(name, CHAMPION, str(number))
-
-
-def _is_run_id(reference: str) -> bool:
-    return len(reference) == 32 and all(c in "0123456789abcdef" for c in reference)
 
 
 def _sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,6 +85,11 @@ class Version:
     @property
     def top1_error_pct(self) -> float | None:
         return float(self.tags["top1_error_pct"]) if "top1_error_pct" in self.tags else None
+
+
+def names_a_version(reference: str) -> bool:
+    """Whether `reference` stands for something in the registry: models:/..., or a run id."""
+    return reference.startswith("models:/") or re.fullmatch("[0-9a-f]{32}", reference) is not None
 
 
 def versions() -> list[Version]:

@@ -5,60 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from recording import WORLD, Recorder, final_state, recipe
 
 from shared.errors import TrainingError
-from trainer import checkpoint, loop, recipes
-
-WORLD = loop.World(rank=0, size=1, device=torch.device("cpu"))
-
-
-class Recorder:
-    """The loop's hooks, written down; it may stop the training after some epochs."""
-
-    def __init__(self, folder: Path, stop_after: int | None = None) -> None:
-        self.folder = folder
-        self.stop_after = stop_after
-        self.logged: dict[tuple[str, int], float] = {}
-        self.images: list[tuple[str, int]] = []
-        self.tags: dict[str, str] = {}
-        self.news: list = []
-        self.saved: list[Path] = []
-
-    def log(self, metrics, step):
-        self.logged |= {(name, step): value for name, value in metrics.items()}
-
-    def log_image(self, key, image, step):
-        self.images.append((key, step))
-        assert image.mode == "RGB"
-
-    def tag(self, key, value):
-        self.tags[key] = value
-
-    def progress(self, news):
-        self.news.append(news)
-
-    def save(self, metrics, folder):  # noqa: ARG002
-        kept = self.folder / str(len(self.saved))
-        shutil.copytree(folder, kept)
-        self.saved.append(kept)
-        if len(self.saved) == self.stop_after:
-            raise InterruptedError
-
-    def values(self, name: str) -> dict[int, float]:
-        return {step: value for (key, step), value in self.logged.items() if key == name}
-
-
-def recipe(colour_folder: Path, *overrides: str):
-    return recipes.load(
-        "tiny_drn_c_26",
-        ["data.source=folder", f"data.path={colour_folder}", "model.width=0.125", "augment.train_size=32",
-         "augment.eval_resize=32", "augment.eval_size=32", "run.global_batch_size=8", "run.epochs=3",
-         "run.log_every_steps=2", "run.precision=fp32", "scaling.num_workers=1", *overrides],
-    )  # fmt: skip
-
-
-def final_state(recorder: Recorder) -> checkpoint.State:
-    return checkpoint.load(recorder.saved[-1])
+from trainer import checkpoint, loop
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +84,19 @@ def test_a_few_damaged_pictures_are_counted_and_named(colour_folder, tmp_path, c
     loop.train(recipe(folder, "run.epochs=1"), WORLD, recorder, "run")
     assert recorder.tags["damaged_pictures"] == f"1: {folder}/train/blue/copy50.jpg"
     assert "skipped a damaged training picture" in caplog.text
+
+
+def test_a_network_with_auxiliary_classifiers_and_one_without_class_maps_are_trained(colour_folder, tmp_path):
+    for name, overrides in (("googlenet", []), ("lenet5", ["augment.mean=[0.5]", "augment.std=[0.5]"])):
+        recorder = Recorder(tmp_path / name)
+        config = recipe(colour_folder, f"model.name={name}", "model.width=1", "run.epochs=0.5", *overrides)
+        state = loop.train(config, WORLD, recorder, "run")
+        assert state.step == 2
+        assert recorder.values("val/images") == {2: 7}
+        assert bool(recorder.images) == (name == "googlenet")
+
+
+def test_the_training_error_is_logged_beside_the_loss(trained):
+    errors = trained.values("train/top1_error_pct")
+    assert list(errors) == [2, 4, 6, 8, 10]
+    assert all(0 <= error <= 100 for error in errors.values())

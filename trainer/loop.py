@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,7 @@ from trainer.meters import Damage, Meter
 from trainer.optim import learning_rate, make_optimizer
 from trainer.probes import PROBE_COUNT, Probes, draw, gridding_metrics
 from trainer.step import Precision, TrainStep, choose_precision
+from trainer.transfer import freeze, load_pretrained
 
 EVAL_BATCH_SIZE = 64
 """Independent of the number of workers, so that every picture is evaluated in the same company."""
@@ -65,6 +67,7 @@ def train(
 
     torch.manual_seed(recipe.run.seed)  # every worker starts from the same weights
     model = build_model(recipe, data).to(world.device).to(memory_format=precision.memory_format)
+    frozen = freeze(model, recipe.model.freeze_stages)
     optimizer = make_optimizer(model, recipe)
     first_step, best = 0, math.inf
     state = resume_from
@@ -87,7 +90,7 @@ def train(
     meter = Meter(recipe.run.global_batch_size, world.device)
     error: float | None = None
     news: Progress | None = None
-    model.train()
+    _train_mode(model, frozen)
     for step, batch in enumerate(meter.timed(batches), first_step):
         damage.add(batch.damaged)
         rate = learning_rate(recipe, plan, step)
@@ -131,7 +134,7 @@ def train(
                 optimizer=optimizer.state_dict(),
             )
             _save_checkpoint(state, world, hooks)
-            model.train()
+            _train_mode(model, frozen)
             meter.restart()
     assert state is not None  # the last update finishes the last epoch
     return state
@@ -142,12 +145,17 @@ def make_plan(recipe: Recipe, data: DataSet) -> Plan:
 
 
 def build_model(recipe: Recipe, data: DataSet) -> nn.Module:
-    """The recipe's network with fresh weights and a class for each of the data set's."""
-    return create_model(
-        recipe.model.name,
-        num_classes=len(data.train.classes),
-        **recipe.model_options,
-    )
+    """The recipe's network with a class for each of the data set's, its weights fresh or pretrained."""
+    model = create_model(recipe.model.name, num_classes=len(data.train.classes), **recipe.model_options)
+    if recipe.model.pretrained:
+        load_pretrained(model, recipe, data.train.classes)
+    return model
+
+
+def _train_mode(model: nn.Module, frozen: Sequence[nn.Module]) -> None:
+    model.train()
+    for module in frozen:
+        module.eval()
 
 
 class Validator:

@@ -21,7 +21,7 @@ def register(recipe: Recipe, state: State) -> Version:
         width=recipe.model.width,
         classes=tuple(state.classes),
         transform=recipe.augment.eval_transform,
-        weights="trained",
+        weights=f"trained from {recipe.model.pretrained}" if recipe.model.pretrained else "trained",
         weights_sha256="",
         data=recipe.data_name,
         data_digest=state.data_digest,

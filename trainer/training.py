@@ -5,13 +5,14 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter
 
 from shared import registry
 from shared.errors import UserError
-from shared.models import check_input
+from shared.models import check_input, create_model
 from shared.registry import Version
-from trainer import launch, tracking
+from trainer import launch, tracking, transfer
 from trainer.config import Recipe
 from trainer.data import DataSet, open_data
 
@@ -33,6 +34,8 @@ def check(recipe: Recipe) -> DataSet:
     data = open_data(recipe.data)
     for size in {recipe.augment.train_size, recipe.augment.eval_size}:
         check_input(recipe.model.name, size, num_classes=len(data.train.classes), **recipe.model_options)
+    with torch.device("meta"):
+        transfer.freeze(create_model(recipe.model.name, width=recipe.model.width), recipe.model.freeze_stages)
     launch.check(recipe)
     return data
 
@@ -47,6 +50,7 @@ def train(recipes: Sequence[Recipe]) -> list[Version]:
     if len({recipe.scaling for recipe in recipes}) > 1:
         raise UserError("recipes trained by one command share their workers, so all need the same scaling section")
     data = [check(recipe) for recipe in recipes]
+    recipes = [transfer.pin(recipe) for recipe in recipes]
     run_ids = [tracking.create_run(recipe, d) for recipe, d in zip(recipes, data, strict=True)]
     for run_id in run_ids[1:]:
         tracking.tag(run_id, tracking.CHECKPOINTS_TAG, run_ids[0])
