@@ -1,5 +1,7 @@
 """Data sets: found, checked, read in exact order, and robust against damaged pictures."""
 
+import gzip
+import random
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from shared.transforms import EvalTransform
 from trainer import recipes
 from trainer.config import DataConfig
 from trainer.data import eval_batches, open_data, open_for_evaluation, train_batches
+from trainer.data.augment import TrainTransform
 from trainer.data.photos import PhotoSamples
 
 
@@ -214,3 +217,64 @@ def test_a_damaged_validation_picture_counts_in_no_figure(damaged_folder):
     batches = list(eval_batches(samples, EvalTransform(resize=32, crop=32), **arguments))
     assert sum((batch.labels < 0).sum().item() for batch in batches) == 1
     assert sum(len(batch.damaged) for batch in batches) == 1
+
+
+def write_idx(folder: Path, part: str, count: int) -> None:
+    """MNIST's format: two zero bytes, the type, the number of dimensions, big-endian sizes, then the values."""
+    pixels = np.arange(count * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(count, 28, 28)
+    labels = (np.arange(count) % 10).astype(np.uint8)
+    for name, values in ((f"{part}-images-idx3-ubyte", pixels), (f"{part}-labels-idx1-ubyte", labels)):
+        header = bytes([0, 0, 8, values.ndim]) + b"".join(size.to_bytes(4) for size in values.shape)
+        (folder / f"{name}.gz").write_bytes(gzip.compress(header + values.tobytes()))
+
+
+def test_mnist_is_read_from_its_original_files(tmp_path):
+    write_idx(tmp_path, "train", 30)
+    write_idx(tmp_path, "t10k", 12)
+    data = open_data(DataConfig(source="fashion_mnist", path=str(tmp_path)))
+    assert (len(data.train), len(data.val), len(data.train.classes)) == (30, 12, 10)
+    assert data.train.classes[9] == "Ankle boot"
+    assert data.val.labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    assert data.val.picture(1).getpixel((3, 2)) == ((28 * 28 + 2 * 28 + 3) % 256,) * 3
+    assert data.train.digest != data.val.digest
+    assert len(data.val.probes(16)) == 10
+
+
+def test_a_damaged_mnist_file_is_named(tmp_path):
+    for part in ("train", "t10k"):
+        write_idx(tmp_path, part, 12)
+    victim = tmp_path / "t10k-images-idx3-ubyte.gz"
+    victim.write_bytes(victim.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte\.gz is damaged .*get it again"):
+        open_data(DataConfig(source="mnist", path=str(tmp_path)))
+    victim.unlink()
+    with pytest.raises(UserError, match=r"lacks t10k-images-idx3-ubyte or t10k-images-idx3-ubyte\.gz"):
+        open_data(DataConfig(source="mnist", path=str(tmp_path)))
+
+
+def test_grey_networks_get_one_channel(tmp_path):
+    write_idx(tmp_path, "train", 30)
+    write_idx(tmp_path, "t10k", 12)
+    recipe = recipes.load("lenet5", [f"data.path={tmp_path}", "run.global_batch_size=6", "data.num_loader_workers=0"])
+    samples = open_data(recipe.data)
+    batch = next(train_batches(samples.train, recipe, rank=0, world_size=1, first_step=0, last_step=1, pin=False))
+    assert batch.images.shape == (6, 1, 28, 28)
+    assert recipe.augment.eval_transform(samples.val.picture(0)).shape == (1, 28, 28)
+
+
+@pytest.mark.parametrize("policy", ["rand-m6-mstd0.5-inc1", "original-mstd0.5"])
+def test_automatic_augmentation_depends_on_the_seed_alone(policy):
+    transform = TrainTransform(recipes.load("resnet18", [f"augment.auto_augment={policy}"]).augment)
+    photo = PhotoSamples("train").picture(0)
+    before = random.getstate(), torch.get_rng_state()
+    first, again, other = transform(photo, 7), transform(photo, 7), transform(photo, 8)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert random.getstate() == before[0], "the generators of the program are left alone"
+    assert torch.equal(torch.get_rng_state(), before[1])
+
+
+def test_a_centre_crop_is_the_crop_of_evaluation():
+    config = recipes.load("resnet18", ["augment.crop=centre", "augment.flip=false", "augment.eval_resize=224"]).augment
+    photo = PhotoSamples("train").picture(3)
+    assert torch.equal(TrainTransform(config)(photo, 1), config.eval_transform.pixels(photo))

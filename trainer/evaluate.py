@@ -76,10 +76,15 @@ def evaluate_worker(world: World, arguments: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _recipe_of(architecture: str) -> Recipe:
+    """The recipe of that name; for a network of timm's without one, resnet50's."""
+    return recipes.load(architecture if architecture in recipes.names() else "resnet50")
+
+
 def _recipe(served: registry.Served, overrides: list[str]) -> Recipe:
     """The recipe that the network was trained with, or ImageNet's for an architecture, on one worker."""
     card = served.card
-    base = card.recipe or asdict(recipes.load(card.architecture))
+    base = recipes.known(card.recipe or asdict(_recipe_of(card.architecture)))
     transform = asdict(card.transform)
     augment = {"eval_resize": transform.pop("resize"), "eval_size": transform.pop("crop"), **transform}
     settings = base | {

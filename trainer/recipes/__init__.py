@@ -53,6 +53,16 @@ def from_settings(settings: dict[str, Any], *, name: str, overrides: list[str]) 
         raise UserError(f"recipe {name}: {_explain(error)}") from error
 
 
+def known(settings: dict[str, Any]) -> dict[str, Any]:
+    """What the present code knows of the settings that an older version of it wrote into a card."""
+    sections = {name: {f.name for f in fields(section)} for name, section in SECTIONS.items()}
+    return {
+        name: {key: value for key, value in values.items() if key in sections[name]}
+        for name, values in settings.items()
+        if name in sections
+    }
+
+
 def _find(recipe: str) -> Path:
     if recipe.endswith(".toml") or "/" in recipe:
         path = Path(recipe)
