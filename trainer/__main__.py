@@ -70,15 +70,20 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from shared.models import ARCHITECTURES, describe
+    from trainer import comparison, figures
 
-    models = [describe(name) for name in ARCHITECTURES]
+    path = figures.check_path(options.plot) if options.plot else None
+    networks = comparison.networks()
     if options.json:
-        print(json.dumps([asdict(model) for model in models]))
-        return
-    print(f"{'model':<18} {'parameters':>12} {'GMACs':>8}  {'stride':>6}  source")
-    for m in models:
-        print(f"{m.name:<18} {m.params:>12,} {m.gmacs:>8.3g}  {m.output_stride:>6}  {m.source}")
+        print(json.dumps([network.row() for network in networks]))
+    else:
+        print(f"{'model':<18} {'parameters':>12} {'GMACs':>8}  {'stride':>6}  {'top-1 error':>11}  source")
+        for n in networks:
+            m, error = n.cost, "" if n.top1_error_pct is None else f"{n.top1_error_pct:.2f} %"
+            print(f"{m.name:<18} {m.params:>12,} {m.gmacs:>8.3g}  {m.output_stride:>6}  {error:>11}  {m.source}")
+    if path:
+        figures.save(comparison.draw(networks, comparison.measurements()), path)
+        _say(f"wrote {path}")
 
 
 def _recipes(options: argparse.Namespace) -> None:
@@ -127,6 +132,8 @@ def _parser() -> argparse.ArgumentParser:
         listing = commands.add_parser(name, help=text)
         listing.add_argument("--json", action="store_true", help="one JSON list on stdout")
         listing.set_defaults(command=command)
+        if command is _models:
+            listing.add_argument("--plot", metavar="FILE", help="draw error against cost and size (.png, .svg, .pdf)")
 
     quickstart = commands.add_parser("quickstart", help="train the four tiny networks that the registry lacks")
     quickstart.set_defaults(command=_quickstart)
