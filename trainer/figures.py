@@ -23,6 +23,8 @@ BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, GREY = (
     "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#767676",
 )  # fmt: skip
 
+SERIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY)
+
 
 def check_path(name: str) -> Path:
     """Where a figure shall go, checked before any work is done for it.
