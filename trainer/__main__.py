@@ -80,8 +80,10 @@ def _models(options: argparse.Namespace) -> None:
     else:
         print(f"{'model':<18} {'parameters':>12} {'GMACs':>8}  {'stride':>6}  {'top-1 error':>11}  source")
         for n in networks:
-            m, error = n.cost, "" if n.top1_error_pct is None else f"{n.top1_error_pct:.2f} %"
+            m, mark = n.cost, "*" if n.ten_crops else " "
+            error = "" if n.top1_error_pct is None else f"{n.top1_error_pct:.2f} %{mark}"
             print(f"{m.name:<18} {m.params:>12,} {m.gmacs:>8.3g}  {m.output_stride:>6}  {error:>11}  {m.source}")
+        print(f"* {comparison.TEN_CROPS}")
     if path:
         figures.save(comparison.draw(networks, comparison.measurements()), path)
         _say(f"wrote {path}")

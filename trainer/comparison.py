@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+TEN_CROPS = "ten crops of each picture; all others: one"
 log = logging.getLogger(__name__)
 
 
@@ -31,6 +32,11 @@ class Network:
     cost: Description
     top1_error_pct: float | None
     top1_error_source: str | None
+
+    @property
+    def ten_crops(self) -> bool:
+        """Whether the error is of ten crops of each picture: about two points below that of one."""
+        return "10 crops" in (self.top1_error_source or "")
 
     def row(self) -> dict[str, Any]:
         """One line of `python -m trainer models --json`."""
@@ -127,12 +133,14 @@ _WRITTEN = {"alexnet": "AlexNet", "googlenet": "GoogLeNet", "inception_v3": "Inc
 
 def draw(networks: Sequence[Network], measured: Sequence[Measurement]) -> "Figure":
     """Error against multiply-accumulates and against parameters, families by colour and marker."""
-    published = [(n.cost, error) for n in networks if (error := n.top1_error_pct) is not None]
+    published = [(n, error) for n in networks if (error := n.top1_error_pct) is not None]
     figure = figures.new_figure(10, 6)
     by_cost, by_size = figure.subplots(1, 2, sharey=True)
     by_cost.set_xlabel("multiply-accumulates for one picture (billions)")
     by_size.set_xlabel("parameters (millions)")
     by_cost.set_ylabel("top-1 error on ImageNet (%)")
+    if any(n.ten_crops for n, _ in published):
+        by_size.set_title(f"* {TEN_CROPS}", loc="right", fontsize=8, color=figures.GREY)
     panels: tuple[tuple[Axes, _Quantity], ...] = ((by_cost, lambda c: c.gmacs), (by_size, lambda c: c.params / 1e6))
     for axes, quantity in panels:
         _draw_published(axes, published, quantity)
@@ -140,15 +148,15 @@ def draw(networks: Sequence[Network], measured: Sequence[Measurement]) -> "Figur
     handles, titles = by_cost.get_legend_handles_labels()
     figure.legend(handles, titles, loc="outside lower center", ncols=5, frameon=False)
     for axes, quantity in panels:
-        figures.place_labels(axes, [_label(cost, error, quantity) for cost, error in published])
+        figures.place_labels(axes, [_label(n, error, quantity) for n, error in published])
     return figure
 
 
-def _draw_published(axes: "Axes", published: Sequence[tuple[Description, float]], quantity: _Quantity) -> None:
+def _draw_published(axes: "Axes", published: Sequence[tuple[Network, float]], quantity: _Quantity) -> None:
     from matplotlib.ticker import LogLocator
 
     for family in _FAMILIES:
-        members = sorted((quantity(cost), error) for cost, error in published if _family(cost.name) is family)
+        members = sorted((quantity(n.cost), error) for n, error in published if _family(n.cost.name) is family)
         if members:
             axes.plot(
                 *zip(*members, strict=True), label=family.title,
@@ -181,10 +189,10 @@ def _measured_title(measured: Sequence[Measurement]) -> str:
     return f"measured here ({images} images; bar: 95 %)"
 
 
-def _label(cost: Description, error: float, quantity: _Quantity) -> figures.Label:
-    family = _family(cost.name)
-    text = _WRITTEN.get(cost.name, family.label + cost.name.removeprefix(family.prefix))
-    return figures.Label(x=quantity(cost), y=error, text=text, colour=family.colour)
+def _label(network: Network, error: float, quantity: _Quantity) -> figures.Label:
+    name, family = network.cost.name, _family(network.cost.name)
+    text = _WRITTEN.get(name, family.label + name.removeprefix(family.prefix)) + ("*" if network.ten_crops else "")
+    return figures.Label(x=quantity(network.cost), y=error, text=text, colour=family.colour)
 
 
 def _family(name: str) -> _Family:
