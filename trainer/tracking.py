@@ -87,10 +87,10 @@ def find_study(run_id: str) -> dict[str, Any]:
     """What `create_parent` wrote.
 
     Raises:
-        UserError: there is no such run, or it is none of a study.
+        UserError: there is none.
     """
+    client()  # sets the address that mlflow.artifacts uses
     try:
-        client().get_run(run_id)
         return mlflow.artifacts.load_dict(f"runs:/{run_id}/{STUDY_FILE}")
     except (MlflowException, OSError) as error:
         raise UserError(f"no study {run_id!r} at {shown_tracking_uri()}") from error
