@@ -35,9 +35,7 @@ log = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.json"
 STUDY_FILE = "study.json"
-PARENT_TAG = "mlflow.parentRunId"
-"""MLflow's UI shows a run with this tag below the run that it names."""
-
+PARENT_TAG = "mlflow.parentRunId"  # MLflow's UI shows a run below the one that it names
 CHECKPOINTS_TAG = "checkpoints"
 """Recipes trained by one command share a folder of checkpoints, named after the first one's run."""
 
@@ -114,8 +112,7 @@ def children(parent: str) -> dict[str, Child]:
 
 def history(run_id: str, metric: str) -> list[tuple[float, float]]:
     """(step, value) of everything that was logged, in the order of steps."""
-    points = client().get_metric_history(run_id, metric)
-    return sorted((float(point.step), float(point.value)) for point in points)
+    return sorted((float(p.step), float(p.value)) for p in client().get_metric_history(run_id, metric))
 
 
 def log_figure(run_id: str, figure: "Figure", name: str) -> None:
