@@ -12,7 +12,9 @@ def test_models_are_listed_with_the_keys_of_the_contract(capsys):
     assert main(["models", "--json"]) == 0
     models = json.loads(capsys.readouterr().out)
     assert [m["name"] for m in models] == list(ARCHITECTURES)
-    assert set(models[0]) == {"name", "params", "gmacs", "output_stride", "source"}
+    assert set(models[0]) == {
+        "name", "params", "gmacs", "output_stride", "image_size", "source", "top1_error_pct", "top1_error_source",
+    }  # fmt: skip
 
 
 def test_recipes_are_listed_with_the_keys_of_the_contract(capsys):

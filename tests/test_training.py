@@ -107,7 +107,7 @@ def test_a_training_that_fails_ends_its_run_and_says_why(trained):
 
 def test_a_failed_run_is_resumed_as_the_same_run(trained):
     trained.repair()
-    version = training.resume(trained.failed_run)
+    [version] = training.resume(trained.failed_run)
     assert version.run_id == trained.failed_run
     assert registry.client().get_run(trained.failed_run).info.status == "FINISHED"
     assert steps(trained.failed_run, "train/loss") == [2, 4, 6, 7]

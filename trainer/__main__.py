@@ -42,7 +42,8 @@ def _train(options: argparse.Namespace) -> None:
     if options.resume:
         if options.settings:
             raise UserError(f"--resume goes on with the recipe of the run; drop {' '.join(options.settings)}")
-        _say(training.summary(training.resume(options.resume)))
+        for version in training.resume(options.resume):
+            _say(training.summary(version))
         return
     names = [word for word in options.settings if "=" not in word]
     overrides = [word for word in options.settings if "=" in word]
@@ -70,15 +71,22 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from shared.models import ARCHITECTURES, describe
+    from trainer import comparison, figures
 
-    models = [describe(name) for name in ARCHITECTURES]
+    path = figures.check_path(options.plot) if options.plot else None
+    networks = comparison.networks()
     if options.json:
-        print(json.dumps([asdict(model) for model in models]))
-        return
-    print(f"{'model':<18} {'parameters':>12} {'GMACs':>8}  {'stride':>6}  source")
-    for m in models:
-        print(f"{m.name:<18} {m.params:>12,} {m.gmacs:>8.3g}  {m.output_stride:>6}  {m.source}")
+        print(json.dumps([network.row() for network in networks]))
+    else:
+        print(f"{'model':<18} {'parameters':>12} {'GMACs':>8}  {'stride':>6}  {'top-1 error':>11}  source")
+        for n in networks:
+            m, mark = n.cost, "*" if n.ten_crops else " "
+            error = "" if n.top1_error_pct is None else f"{n.top1_error_pct:.2f} %{mark}"
+            print(f"{m.name:<18} {m.params:>12,} {m.gmacs:>8.3g}  {m.output_stride:>6}  {error:>11}  {m.source}")
+        print(f"* {comparison.TEN_CROPS}")
+    if path:
+        figures.save(comparison.draw(networks, comparison.measurements()), path)
+        _say(f"wrote {path}")
 
 
 def _recipes(options: argparse.Namespace) -> None:
@@ -96,6 +104,32 @@ def _recipes(options: argparse.Namespace) -> None:
         error = "" if r.expected.top1_error_pct is None else f"{r.expected.top1_error_pct:.2f} %  "
         line = f"{r.name:<21} {r.model.name:<18} {r.data_name:<13} {r.run.epochs:>6g}"
         print(f"{line}  {error}({r.expected.source})")
+
+
+def _study(options: argparse.Namespace) -> None:
+    from trainer import figures, studies, study
+
+    path = figures.check_path(options.plot) if options.plot else None
+    names = [word for word in options.settings if "=" not in word]
+    overrides = [word for word in options.settings if "=" in word]
+    parent = options.resume or options.draw
+    if parent and options.settings:
+        raise UserError(f"a study keeps the settings it began with; drop {' '.join(options.settings)}")
+    if options.resume:
+        study.resume(parent)
+    elif not parent:
+        if len(names) != 1:
+            raise UserError(f"name one study; there are {', '.join(studies.names())}, or give the path of a .toml file")
+        parent = study.run(studies.load(names[0], overrides))
+    figure, rows = study.report(parent)
+    if path:
+        figures.save(figure, path)
+        _say(f"wrote {path}")
+    print(f"{'network':<20} {'training error':>15} {'validation error':>17}")
+    for network, *errors in rows:
+        training, validation = ("" if error is None else f"{error:.2f} %" for error in errors)
+        print(f"{network:<20} {training:>15} {validation:>17}")
+    _say(f"drawn again by: python -m trainer study --draw {parent}")
 
 
 def _quickstart(_: argparse.Namespace) -> None:
@@ -127,6 +161,16 @@ def _parser() -> argparse.ArgumentParser:
         listing = commands.add_parser(name, help=text)
         listing.add_argument("--json", action="store_true", help="one JSON list on stdout")
         listing.set_defaults(command=command)
+        if command is _models:
+            listing.add_argument("--plot", metavar="FILE", help="draw error against cost and size (.png, .svg, .pdf)")
+
+    study = commands.add_parser("study", help="train recipes that show something together, and draw their errors")
+    study.add_argument("settings", nargs="*", metavar="STUDY|section.key=value", help="name or .toml file; settings")
+    again = study.add_mutually_exclusive_group()
+    again.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted study")
+    again.add_argument("--draw", metavar="RUN_ID", help="draw a study again, finished or not")
+    study.add_argument("--plot", metavar="FILE", help="also write the figure here (.png, .svg, .pdf)")
+    study.set_defaults(command=_study)
 
     quickstart = commands.add_parser("quickstart", help="train the four tiny networks that the registry lacks")
     quickstart.set_defaults(command=_quickstart)

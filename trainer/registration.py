@@ -7,6 +7,7 @@ from shared import registry
 from shared.card import Card
 from shared.registry import Version
 from trainer import tracking
+from trainer.checkout import code_version
 from trainer.checkpoint import State
 from trainer.config import Recipe
 
@@ -27,7 +28,7 @@ def register(recipe: Recipe, state: State) -> Version:
         data_digest=state.data_digest,
         metrics=state.metrics,
         recipe=asdict(recipe),
-        code_version=tracking.code_version(),
+        code_version=code_version(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     model = card.build()

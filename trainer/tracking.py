@@ -7,13 +7,12 @@ after that nothing here may stop it: a call that fails is reported once and skip
 import getpass
 import json
 import logging
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -24,18 +23,24 @@ from shared.card import Card
 from shared.errors import UserError
 from shared.models import describe
 from shared.registry import client
-from shared.store import ROOT, shown_tracking_uri, tracking_uri
+from shared.store import shown_tracking_uri, tracking_uri
+from trainer.checkout import code_version
 from trainer.config import Recipe, flat_params
 from trainer.data import DataSet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.json"
+STUDY_FILE = "study.json"
+PARENT_TAG = "mlflow.parentRunId"  # MLflow's UI shows a run below the one that it names
 CHECKPOINTS_TAG = "checkpoints"
 """Recipes trained by one command share a folder of checkpoints, named after the first one's run."""
 
 
-def create_run(recipe: Recipe, data: DataSet) -> str:
+def create_run(recipe: Recipe, data: DataSet, parent: str | None = None) -> str:
     """A SCHEDULED run with the recipe's parameters, its data sets and the code's version; returns its id."""
     api = client()
     cost = describe(
@@ -45,12 +50,9 @@ def create_run(recipe: Recipe, data: DataSet) -> str:
         in_chans=len(recipe.augment.mean),
         image_size=recipe.augment.eval_size,
     )
-    tags = {
-        "mlflow.user": getpass.getuser(),
-        "mlflow.source.name": " ".join(["python -m trainer", *sys.argv[1:]]),
-        "mlflow.source.git.commit": code_version(),
-        "mlflow.note.content": _description(recipe, data),
-    }
+    tags = _origin() | {"mlflow.note.content": _description(recipe, data)}
+    if parent:
+        tags[PARENT_TAG] = parent
     run = api.create_run(_experiment(api, recipe.run.experiment), run_name=recipe.name, tags=tags)
     params = flat_params(recipe) | {
         "arch": recipe.model.name,
@@ -71,6 +73,52 @@ def create_run(recipe: Recipe, data: DataSet) -> str:
     return run_id
 
 
+def create_parent(name: str, experiment: str, study: dict[str, Any]) -> str:
+    """A run that holds a study, and below which its trainings appear; returns its id."""
+    api = client()
+    run_id = api.create_run(_experiment(api, experiment), run_name=name, tags=_origin()).info.run_id
+    api.log_dict(run_id, study, STUDY_FILE)
+    return run_id
+
+
+def find_study(run_id: str) -> dict[str, Any]:
+    """What `create_parent` wrote.
+
+    Raises:
+        UserError: there is none.
+    """
+    client()  # sets the address that mlflow.artifacts uses
+    try:
+        return mlflow.artifacts.load_dict(f"runs:/{run_id}/{STUDY_FILE}")
+    except (MlflowException, OSError) as error:
+        raise UserError(f"no study {run_id!r} at {shown_tracking_uri()}") from error
+
+
+class Child(NamedTuple):
+    run_id: str
+    status: str
+
+
+def children(parent: str) -> dict[str, Child]:
+    """The runs below a parent by their names, in the order of their creation."""
+    api = client()
+    runs = api.search_runs(
+        [api.get_run(parent).info.experiment_id],
+        filter_string=f"tags.`{PARENT_TAG}` = '{parent}'",
+        order_by=["attributes.start_time ASC"],
+    )
+    return {run.info.run_name: Child(run.info.run_id, run.info.status) for run in runs}
+
+
+def history(run_id: str, metric: str) -> list[tuple[float, float]]:
+    """(step, value) of everything that was logged, in the order of steps."""
+    return sorted((float(p.step), float(p.value)) for p in client().get_metric_history(run_id, metric))
+
+
+def log_figure(run_id: str, figure: "Figure", name: str) -> None:
+    _guarded(lambda: client().log_figure(run_id, figure, name))
+
+
 def find_interrupted(run_id: str) -> tuple[dict[str, Any], str]:
     """The recipe of a run that can go on, as `asdict` wrote it, and the name under which it keeps checkpoints.
 
@@ -88,7 +136,7 @@ def find_interrupted(run_id: str) -> tuple[dict[str, Any], str]:
 
 
 def end_run(run_id: str, status: str) -> bool:
-    """End a run as FAILED or KILLED, and say whether there was something to end.
+    """End a run with a status, and say whether there was something to end.
 
     A run that is FINISHED keeps its status. One that never started is removed: it holds nothing.
     """
@@ -108,17 +156,6 @@ def tag(run_id: str, key: str, value: str) -> None:
 
 def log_card(run_id: str, card: Card) -> None:
     _guarded(lambda: client().log_text(run_id, card.to_json(), "card.json"))
-
-
-def code_version() -> str:
-    """The git commit, with -dirty where the tree differs from it; "unknown" outside a checkout."""
-    try:
-        git = ["git", "-C", str(ROOT)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{commit}-dirty" if changes.strip() else commit
 
 
 class RunLog:
@@ -166,6 +203,14 @@ def _guarded(call: Callable[[], T]) -> T | None:
             log.warning("MLflow at %s does not take what is logged: %s", shown_tracking_uri(), error)
         _complained = True
         return None
+
+
+def _origin() -> dict[str, str]:
+    return {
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": " ".join(["python -m trainer", *sys.argv[1:]]),
+        "mlflow.source.git.commit": code_version(),
+    }
 
 
 def _experiment(api: mlflow.MlflowClient, name: str) -> str:

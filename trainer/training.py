@@ -40,38 +40,49 @@ def check(recipe: Recipe) -> DataSet:
     return data
 
 
-def train(recipes: Sequence[Recipe]) -> list[Version]:
+def check_all(recipes: Sequence[Recipe]) -> list[DataSet]:
+    """`check` for recipes that one command trains."""
+    if len({recipe.scaling for recipe in recipes}) > 1:
+        raise UserError("recipes trained by one command share their workers, so all need the same scaling section")
+    return [check(recipe) for recipe in recipes]
+
+
+def train(recipes: Sequence[Recipe], parent: str | None = None) -> list[Version]:
     """Check, train, log and register recipes, one after the other on the same workers.
+
+    Args:
+        parent: MLflow run below which their runs appear.
 
     Raises:
         UserError: one of them cannot work; nothing has started then.
         TrainingError: a training failed; those before it are registered.
     """
-    if len({recipe.scaling for recipe in recipes}) > 1:
-        raise UserError("recipes trained by one command share their workers, so all need the same scaling section")
-    data = [check(recipe) for recipe in recipes]
+    data = check_all(recipes)
     recipes = [transfer.pin(recipe) for recipe in recipes]
-    run_ids = [tracking.create_run(recipe, d) for recipe, d in zip(recipes, data, strict=True)]
-    for run_id in run_ids[1:]:
-        tracking.tag(run_id, tracking.CHECKPOINTS_TAG, run_ids[0])
+    run_ids = [tracking.create_run(recipe, d, parent) for recipe, d in zip(recipes, data, strict=True)]
     return _run(list(zip(recipes, run_ids, strict=True)), checkpoints=run_ids[0])
 
 
-def resume(run_id: str) -> Version:
-    """Go on with an interrupted run from its last checkpoint.
+def resume(run_id: str, then: Sequence[Recipe] = (), parent: str | None = None) -> list[Version]:
+    """Go on with an interrupted run from its last checkpoint; `then` train more on the same workers, as `train` does.
 
     Raises:
-        UserError: no such run, or it is finished.
-        TrainingError: the training failed again.
+        UserError: no such run, or it is finished; or one of the others cannot work.
+        TrainingError: a training failed again.
     """
     registry.check_reachable()
     settings, checkpoints = tracking.find_interrupted(run_id)
     recipe = TypeAdapter(Recipe).validate_python(settings)
-    check(recipe)
-    return _run([(recipe, run_id)], checkpoints)[0]
+    _, *data = check_all([recipe, *then])
+    then = [transfer.pin(r) for r in then]
+    run_ids = [run_id, *(tracking.create_run(r, d, parent) for r, d in zip(then, data, strict=True))]
+    return _run(list(zip([recipe, *then], run_ids, strict=True)), checkpoints)
 
 
 def _run(jobs: list[tuple[Recipe, str]], checkpoints: str) -> list[Version]:
+    for _, run_id in jobs:
+        if run_id != checkpoints:
+            tracking.tag(run_id, tracking.CHECKPOINTS_TAG, checkpoints)
     status = "FAILED"
     try:
         launch.train(jobs, checkpoints)
