@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from demo_store import copy_of_empty
 
 from shared import registry
-from tests.demo_store import copy_of_empty
 from trainer import comparison, recipes
 from trainer.__main__ import main
 

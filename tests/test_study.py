@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from demo_store import copy_of_empty
 
 from shared import registry
 from shared.errors import UserError
-from tests.demo_store import copy_of_empty
 from trainer import studies, study
 from trainer.__main__ import main
 
