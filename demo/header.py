@@ -61,6 +61,8 @@ def _facts(state: State, served: Served, device: str, mlflow_ui: str | None) -> 
         facts.append(f"validation error {card.metrics['top1_error_pct']:.1f} % on {escape(card.data)}")
     elif card.weights != "random":
         facts.append(f"trained on {escape(card.data)}, error not measured")
+    if card.weights not in ("trained", "random"):
+        facts.append(f"weights: {escape(card.weights)}")
     facts.append(f"{len(card.classes)} classes")
     if state.loaded_at:
         facts.append(f"loaded {state.loaded_at.astimezone():%d %b %Y, %H:%M:%S %Z}")

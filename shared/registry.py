@@ -7,6 +7,7 @@ MLflow's own tools, and `weights.safetensors` with `card.json`, from which this 
 
 import hashlib
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,15 +129,16 @@ def save_weights(model: nn.Module, path: Path) -> str:
     return _sha256(path)
 
 
-def publish(model: nn.Module, card: Card, *, name: str, run_id: str) -> Version:
+def publish(model: nn.Module, card: Card, *, name: str, run_id: str, tags: Mapping[str, str] | None = None) -> Version:
     """Log `model` and its card to a run and register them as the next version of `name`.
 
     The version appears only after all its files are stored. It becomes `champion` if its exact validation error is
-    lower than the champion's on the same data, or if there is no champion yet.
+    lower than the champion's on the same data, if it is the first whose error is known, or if there is no champion.
 
     Args:
         model: on the CPU, in eval mode, not wrapped.
         card: its weights_sha256 is filled in here.
+        tags: of the version, beside those that say what the card says.
     """
     import mlflow.pytorch  # seconds to import, and only trainings need it
     from mlflow.models import ModelSignature
@@ -170,8 +172,8 @@ def publish(model: nn.Module, card: Card, *, name: str, run_id: str) -> Version:
             serialization_format="pt2",
         )
     api.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])  # the run's page links to it
-    tags = {"architecture": card.architecture, "data": card.data, "data_digest": card.data_digest}
-    tags |= {key: f"{value:.6g}" for key, value in card.metrics.items()}
+    own_tags = {"architecture": card.architecture, "data": card.data, "data_digest": card.data_digest}
+    own_tags |= {key: f"{value:.6g}" for key, value in card.metrics.items()}
     try:
         api.create_registered_model(name)
     except MlflowException as error:
@@ -181,7 +183,7 @@ def publish(model: nn.Module, card: Card, *, name: str, run_id: str) -> Version:
         name,
         f"models:/{logged.model_id}",
         run_id=run_id,
-        tags=tags,
+        tags={**(tags or {}), **own_tags},
         model_id=logged.model_id,  # a server refuses the source without it
     )
     _promote_if_better(api, made.name, int(made.version), card)
@@ -193,11 +195,18 @@ def _promote_if_better(api: mlflow.MlflowClient, name: str, number: int, card: C
         champion = api.get_model_version_by_alias(name, CHAMPION)
     except MlflowException:
         champion = None
-    if champion is None or (
-        champion.tags["data_digest"] == card.data_digest
-        and card.metrics["top1_error_pct"] < float(champion.tags["top1_error_pct"])
-    ):
+    if champion is None or _is_better(card, champion.tags):
         api.set_registered_model_alias(name, CHAMPION, str(number))
+
+
+def _is_better(card: Card, champion: Mapping[str, str]) -> bool:
+    """An error that was measured beats one that was not; two are compared on the same data alone."""
+    error = card.metrics.get("top1_error_pct")
+    if error is None:
+        return False
+    if "top1_error_pct" not in champion:
+        return True
+    return champion["data_digest"] == card.data_digest and error < float(champion["top1_error_pct"])
 
 
 def _sha256(path: Path) -> str:

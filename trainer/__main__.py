@@ -70,6 +70,31 @@ def _evaluate(options: argparse.Namespace) -> None:
         _say(f"{key:>15}  {value}")
 
 
+def _import(options: argparse.Namespace) -> None:
+    from trainer import importing
+
+    if options.list:
+        offers = importing.listing(*options.settings[:1])
+        if options.json:
+            print(json.dumps([importing.as_row(offer) for offer in offers]))
+            return
+        print(f"{'architecture':<13} {'source':<26} {'top-1/top-5 error':>17} {'size':>9}")
+        for o in offers:
+            errors = "" if o.top1_error_pct is None else f"{o.top1_error_pct:.2f} / {o.top5_error_pct:.2f} %"
+            print(f"{o.architecture:<13} {o.source:<26} {errors:>17} {o.size_mb:>6,.0f} MB  {o.note}".rstrip())
+        return
+    if len(options.settings) < 2:
+        raise UserError("import needs ARCH and SOURCE; `python -m trainer import --list` shows what can be had")
+    architecture, source, *settings = options.settings
+    result = importing.summary(importing.import_weights(architecture, source, settings, checksum=options.checksum))
+    if options.json:
+        print(json.dumps(result))
+        return
+    for key, value in result.items():
+        if value is not None:
+            _say(f"{key:>24}  {value}")
+
+
 def _models(options: argparse.Namespace) -> None:
     from trainer import comparison, figures
 
@@ -153,6 +178,20 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("settings", nargs="*", metavar="section.key=value")
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(command=_evaluate)
+
+    imports = commands.add_parser("import", help="register published weights")
+    imports.add_argument(
+        "settings",
+        nargs="*",
+        metavar="ARCH SOURCE [section.key=value]",
+        help="SOURCE: torchvision, timm (both take :TAG), official, mirror, a URL or a file; data.path=... measures",
+    )
+    imports.add_argument(
+        "--checksum", default="", metavar="HEX", help="what the file's sha256 begins with, or its sha1"
+    )
+    imports.add_argument("--list", action="store_true", help="what can be had (for one ARCH: all of it)")
+    imports.add_argument("--json", action="store_true", help="one JSON object (with --list: a list) on stdout")
+    imports.set_defaults(command=_import)
 
     for name, command, text in (
         ("models", _models, "the networks, their size and cost"),

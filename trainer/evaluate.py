@@ -5,12 +5,14 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter
+from torch import nn
 
 from shared import registry
+from shared.transforms import EvalTransform
 from trainer import recipes
 from trainer.classification import Classification, classify
 from trainer.config import Recipe
-from trainer.data import eval_batches, open_for_evaluation
+from trainer.data import Samples, eval_batches, open_for_evaluation
 from trainer.loop import EVAL_BATCH_SIZE, World
 from trainer.probes import PROBE_COUNT, Probes, gridding_metrics
 from trainer.step import choose_precision
@@ -28,7 +30,8 @@ def evaluate(reference: str, overrides: list[str]) -> dict[str, Any]:
         UserError: unknown model, missing data, or classes that the model does not know.
     """
     served = registry.load(reference)
-    recipe = _recipe(served, overrides)
+    card = served.card
+    recipe = recipe_for(card.architecture, card.transform, card.recipe, overrides)
     samples = open_for_evaluation(recipe.data, served.card.classes)
     arguments = {"reference": reference, "recipe": asdict(recipe)}
     if recipe.scaling.num_workers == 1:
@@ -51,9 +54,13 @@ def evaluate_worker(world: World, arguments: dict[str, Any]) -> dict[str, Any]:
     """One worker's part of `evaluate`; the result is the same on all of them."""
     recipe = TypeAdapter(Recipe).validate_python(arguments["recipe"])
     served = registry.load(arguments["reference"])
-    samples = open_for_evaluation(recipe.data, served.card.classes)
+    return measure(served.model, open_for_evaluation(recipe.data, served.card.classes), recipe, world)
+
+
+def measure(model: nn.Module, samples: Samples, recipe: Recipe, world: World) -> dict[str, Any]:
+    """images, top1_error_pct, top5_error_pct, loss, damaged and gridding of a network, over all workers."""
     precision = choose_precision(recipe.run.precision, world.device)
-    model = served.model.to(world.device).to(memory_format=precision.memory_format)
+    model = model.to(world.device).to(memory_format=precision.memory_format)
     batches = eval_batches(
         samples,
         recipe.augment.eval_transform,
@@ -76,20 +83,16 @@ def evaluate_worker(world: World, arguments: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _recipe_of(architecture: str) -> Recipe:
-    """The recipe of that name; for a network of timm's without one, resnet50's."""
-    return recipes.load(architecture if architecture in recipes.names() else "resnet50")
-
-
-def _recipe(served: registry.Served, overrides: list[str]) -> Recipe:
-    """The recipe that the network was trained with, or ImageNet's for an architecture, on one worker."""
-    card = served.card
-    base = recipes.known(card.recipe or asdict(_recipe_of(card.architecture)))
-    transform = asdict(card.transform)
-    augment = {"eval_resize": transform.pop("resize"), "eval_size": transform.pop("crop"), **transform}
+def recipe_for(
+    architecture: str, transform: EvalTransform, trained_with: dict[str, Any], overrides: list[str]
+) -> Recipe:
+    """What to evaluate with: the recipe that a network was trained with, or its architecture's, on one worker."""
+    base = recipes.known(trained_with or recipes.settings_for(architecture))
+    fields = asdict(transform)
+    augment = {"eval_resize": fields.pop("resize"), "eval_size": fields.pop("crop"), **fields}
     settings = base | {
         "augment": base["augment"] | augment,
         "scaling": base["scaling"] | {"num_workers": 1},
         "data": base["data"] | {"num_loader_workers": min(2, base["data"]["num_loader_workers"])},
     }
-    return recipes.from_settings(settings, name=card.architecture, overrides=overrides)
+    return recipes.from_settings(settings, name=architecture, overrides=overrides)

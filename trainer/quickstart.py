@@ -31,7 +31,8 @@ def run() -> None:
     for name in NETWORKS.values():
         version = known[name]
         ghd = f"{float(version.tags['ghd']):.2f}" if "ghd" in version.tags else "not dilated"
-        print(f"{version.architecture:<10} {version.top1_error_pct:>15.1f} % {ghd:>16}   {version.uri}")
+        error = "not measured" if version.top1_error_pct is None else f"{version.top1_error_pct:.1f} %"
+        print(f"{version.architecture:<10} {error:>17} {ghd:>16}   {version.uri}")
 
 
 def _train(names: list[str]) -> list[Version]:

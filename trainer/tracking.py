@@ -9,7 +9,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -117,6 +118,32 @@ def history(run_id: str, metric: str) -> list[tuple[float, float]]:
 
 def log_figure(run_id: str, figure: "Figure", name: str) -> None:
     _guarded(lambda: client().log_figure(run_id, figure, name))
+
+
+@contextmanager
+def import_run(recipe: Recipe, card: Card, source: str, params: Mapping[str, str]) -> Iterator[str]:
+    """The id of a run in which imported weights are registered; it ends with the block."""
+    api = client()
+    tags = _origin() | {
+        "mlflow.source.name": f"python -m trainer import {card.architecture} {source}",  # an address may hold a secret
+        "mlflow.note.content": f"**{card.architecture}**: {card.weights}",
+    }
+    experiment = _experiment(api, recipe.run.experiment)
+    run_id = api.create_run(experiment, run_name=f"import {card.architecture}", tags=tags).info.run_id
+    try:
+        params = {"arch": card.architecture, "width": f"{card.width:g}", "classes": str(len(card.classes)), **params}
+        now = int(time.time() * 1000)
+        api.log_batch(
+            run_id,
+            metrics=[Metric(f"val/{key}", value, now, 0) for key, value in card.metrics.items()],
+            params=[Param(key, value) for key, value in params.items() if value],
+        )
+        log_card(run_id, card)
+        yield run_id
+        api.set_terminated(run_id, "FINISHED")
+    except BaseException as error:
+        end_run(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
 
 
 def find_interrupted(run_id: str) -> tuple[dict[str, Any], str]:

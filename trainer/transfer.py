@@ -32,7 +32,7 @@ def pin(recipe: Recipe) -> Recipe:
     if registry.names_a_version(source):
         version = registry.resolve(source)
     else:
-        from trainer import importing  # type: ignore
+        from trainer import importing
 
         version = importing.ensure(recipe.model.name, source)
     served = registry.load_version(version)

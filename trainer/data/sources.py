@@ -71,8 +71,8 @@ def open_data(config: DataConfig) -> DataSet:
     )
 
 
-def open_for_evaluation(config: DataConfig, classes: Sequence[str]) -> Samples:
-    """The validation part, with the class indices of a model that already exists.
+def open_for_evaluation(config: DataConfig, classes: Sequence[str] | None) -> Samples:
+    """The validation part, with the class indices of a model that already exists; None: with those of the data.
 
     `data.path` may also be a bare folder of class folders.
 
@@ -82,9 +82,9 @@ def open_for_evaluation(config: DataConfig, classes: Sequence[str]) -> Samples:
     if config.source == "folder":
         root = _existing(config.path)
         part = next((root / p for p in ("val", "test") if (root / p).is_dir()), root)
-        return FolderSamples(part, classes=tuple(classes))
+        return FolderSamples(part, classes=None if classes is None else tuple(classes))
     samples = open_data(config).val
-    if tuple(samples.classes) != tuple(classes):
+    if classes is not None and tuple(samples.classes) != tuple(classes):
         raise UserError(
             f"the model knows {len(classes)} classes ({', '.join(classes[:3])} ...), data set {config.source} has "
             f"{len(samples.classes)} others ({', '.join(samples.classes[:3])} ...): evaluate it on its own data set"

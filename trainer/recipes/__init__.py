@@ -5,7 +5,7 @@ A file may extend another one (`extends = "_imagenet"`): a file whose name start
 
 import difflib
 import tomllib
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,14 @@ def load(recipe: str, overrides: list[str] | None = None) -> Recipe:
     loaded = from_settings(_read(path), name=path.stem, overrides=overrides or [])
     check(loaded)
     return loaded
+
+
+def settings_for(architecture: str) -> dict[str, Any]:
+    """The sections of an architecture's recipe as plain values; of what all ImageNet recipes share if it has none."""
+    if architecture in names():
+        return asdict(load(architecture))
+    expected = {"source": f"{architecture} has no recipe of its own"}
+    return _read(FOLDER / "_imagenet.toml") | {"model": {"name": architecture}, "expected": expected}
 
 
 def from_settings(settings: dict[str, Any], *, name: str, overrides: list[str]) -> Recipe:
