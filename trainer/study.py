@@ -163,10 +163,10 @@ def draw(study: Study, found: dict[str, Curve]) -> "Figure":
             if curve := found.get(recipe.name):
                 colour = figures.SERIES[i % len(figures.SERIES)]
                 error = curve.validation[-1][1]
-                axes.plot(*_xy(curve.training), color=colour, linewidth=1.0, linestyle=(0, (4, 2)))
-                axes.plot(
-                    *_xy(curve.validation), color=colour, linewidth=2.2, label=f"{study.label(recipe)}: {error:.1f} %"
-                )
+                label = f"{study.label(recipe)}: {error:.1f} %"
+                # dots: a training of one epoch has one point
+                axes.plot(*_xy(curve.training), "o", linestyle=(0, (4, 2)), color=colour, linewidth=1.0, markersize=2)
+                axes.plot(*_xy(curve.validation), "o-", color=colour, linewidth=2.2, markersize=3.5, label=label)
         axes.set_xlabel("iterations")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         figures.tidy(axes)
