@@ -11,6 +11,7 @@ from shared.models import (
     class_maps,
     create_model,
     describe,
+    has_class_maps,
     max_dilation,
     output_stride,
 )
@@ -173,6 +174,12 @@ def test_mean_of_class_maps_is_the_logit():
         with torch.no_grad():
             # float32 sums in another order
             torch.testing.assert_close(class_maps(model, images).mean((2, 3)), model(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_atto", "swin_tiny_patch4_window7_224", "alexnet"])
+def test_networks_whose_head_is_not_pooling_and_one_linear_layer_have_no_class_maps(name):
+    with torch.device("meta"):
+        assert not has_class_maps(create_model(name))
 
 
 def test_without_pooling_a_drn_returns_class_maps():

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch.nn.functional as F
+from timm.layers import ClassifierHead
 from torch import Tensor, nn
 
 
@@ -13,7 +14,11 @@ def has_class_maps(model: nn.Module) -> bool:
     if isinstance(classifier, nn.Conv2d):
         return classifier.kernel_size == (1, 1)
     channels = network.feature_info[-1]["num_chs"] if getattr(network, "feature_info", None) else None
-    return isinstance(classifier, nn.Linear) and classifier.in_features == channels
+    # transformers pool tokens, ConvNeXt normalises between pooling and classifier
+    pools = isinstance(getattr(network, "global_pool", None), nn.Module)
+    pools |= isinstance(getattr(network, "head", None), ClassifierHead)
+    channels_first = getattr(network, "output_fmt", "NCHW") == "NCHW"
+    return isinstance(classifier, nn.Linear) and classifier.in_features == channels and pools and channels_first
 
 
 def class_maps(model: nn.Module, images: Tensor) -> Tensor:
