@@ -51,6 +51,15 @@ def test_the_rate_of_cifar_resnets_drops_at_the_updates_of_the_paper():
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
+def test_the_rate_of_imagenet_drops_with_the_first_update_of_epochs_30_and_60():
+    config = recipes.load("resnet50")
+    plan = Plan(num_samples=1_281_167, global_batch_size=256, epochs=config.run.epochs)
+    for epoch, rate in ((30, 0.01), (60, 0.001)):
+        drop = round(epoch * plan.steps_per_epoch)
+        assert learning_rate(config, plan, drop - 1) == pytest.approx(10 * rate)
+        assert learning_rate(config, plan, drop) == pytest.approx(rate)
+
+
 def test_a_constant_rate_stays():
     config = recipe("optimizer.base_lr=0.4", "schedule.name=constant", "run.epochs=20")
     assert {learning_rate(config, PLAN, step) for step in range(200)} == {0.4}

@@ -57,8 +57,7 @@ def learning_rate(recipe: Recipe, plan: Plan, step: int) -> float:
         case "constant":
             return recipe.learning_rate
         case "step":
-            # rounded: 81.92 epochs of CIFAR-10 in batches of 128 are 32,000 updates, whatever the last bit says
-            drops = sum(step >= round(epoch * plan.steps_per_epoch, 6) for epoch in schedule.milestones)
+            drops = sum(step >= round(epoch * plan.steps_per_epoch) for epoch in schedule.milestones)
             return recipe.learning_rate * schedule.step_factor**drops
         case "cosine":
             progress = (step - warmup_steps) / max(1, plan.total_steps - warmup_steps)
