@@ -58,9 +58,22 @@ def test_an_alias_is_pinned_to_the_version_it_stands_for(colour_folder, pretrain
 
 
 def test_weights_of_another_architecture_are_refused_with_the_first_difference(colour_folder, pretrained):
-    message = r"does not fit resnet18 of width 0.125: \d+ of \d+ tensors differ, the first is"
+    message = r"models:/drn_c_26-four/1 \(\d+ tensors\) is no resnet18: .*; it fits drn_b_26 or drn_c_26"
     with pytest.raises(UserError, match=message):
         transferred(colour_folder, pretrained, "model.name=resnet18")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("models:/nothing/1", "no registered version 'models:/nothing/1'"),
+        ("torchvision", r"no weights 'torchvision' for drn_c_26; there are: official, mirror"),
+        ("/nowhere/weights.pth", "/nowhere/weights.pth"),
+    ],
+)
+def test_a_source_that_does_not_exist_is_named_before_anything_starts(colour_folder, pretrained, source, message):
+    with pytest.raises(UserError, match=message):
+        transfer.check(recipe(colour_folder, f"model.pretrained={source}"))
 
 
 def test_more_stages_than_there_are_cannot_be_frozen():

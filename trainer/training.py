@@ -5,12 +5,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from pydantic import TypeAdapter
 
 from shared import registry
 from shared.errors import UserError
-from shared.models import check_input, create_model
+from shared.models import check_input
 from shared.registry import Version
 from trainer import launch, tracking, transfer
 from trainer.config import Recipe
@@ -34,8 +33,7 @@ def check(recipe: Recipe) -> DataSet:
     data = open_data(recipe.data)
     for size in {recipe.augment.train_size, recipe.augment.eval_size}:
         check_input(recipe.model.name, size, num_classes=len(data.train.classes), **recipe.model_options)
-    with torch.device("meta"):
-        transfer.freeze(create_model(recipe.model.name, width=recipe.model.width), recipe.model.freeze_stages)
+    transfer.check(recipe)
     launch.check(recipe)
     return data
 

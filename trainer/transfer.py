@@ -13,7 +13,26 @@ from trainer.config import Recipe
 
 log = logging.getLogger(__name__)
 
-# shared.registry is imported where it is needed: it loads MLflow, which most trainings never ask for weights.
+# MLflow takes seconds to load, and most trainings start from nothing: what needs it is imported inside.
+
+
+def check(recipe: Recipe) -> None:
+    """What can be said without fetching any weights.
+
+    Raises:
+        UserError: no such version or source, or fewer stages than are to be frozen.
+    """
+    with torch.device("meta"):
+        freeze(create_model(recipe.model.name, **recipe.model_options), recipe.model.freeze_stages)
+    source = recipe.model.pretrained
+    if source:
+        from shared import registry
+        from trainer.importing.sources import locate
+
+        if registry.names_a_version(source):
+            registry.resolve(source)
+        else:
+            locate(recipe.model.name, source)
 
 
 def pin(recipe: Recipe) -> Recipe:
@@ -24,21 +43,19 @@ def pin(recipe: Recipe) -> Recipe:
     Raises:
         UserError: no such version or source, or weights of another architecture.
     """
-    from shared import registry
-
     source = recipe.model.pretrained
     if not source:
         return recipe
+    from shared import registry
+    from trainer import importing
+    from trainer.importing.fitting import fit
+
     if registry.names_a_version(source):
         version = registry.resolve(source)
     else:
-        from trainer import importing
-
         version = importing.ensure(recipe.model.name, source)
     served = registry.load_version(version)
-    with torch.device("meta"):
-        model = create_model(recipe.model.name, num_classes=len(served.card.classes), **recipe.model_options)
-    _check_fit(model, served.model.state_dict(), recipe, version.uri)
+    fit(served.model.state_dict(), recipe.model.name, f"model.pretrained={version.uri}", **recipe.model_options)
     expected = served.card.transform
     if (expected.mean, expected.std) != (recipe.augment.mean, recipe.augment.std):
         log.warning(
@@ -90,19 +107,3 @@ def _classifiers(model: nn.Module) -> tuple[str, ...]:
     network: Any = model  # timm's interface is a convention, not a type
     last = network.get_classifier()
     return (*(f"{name}." for name, module in model.named_modules() if module is last), "aux", "AuxLogits")
-
-
-def _check_fit(model: nn.Module, state: dict[str, torch.Tensor], recipe: Recipe, uri: str) -> None:
-    own = {key: value.shape for key, value in model.state_dict().items()}
-    given = {key: value.shape for key, value in state.items()}
-    wrong = sorted(key for key in own.keys() | given.keys() if own.get(key) != given.get(key))
-    if wrong:
-        raise UserError(
-            f"model.pretrained={uri} does not fit {recipe.model.name} of width {recipe.model.width:g}: "
-            f"{len(wrong)} of {len(own)} tensors differ, the first is {wrong[0]} "
-            f"({_shape(given.get(wrong[0]))} there, {_shape(own.get(wrong[0]))} here)"
-        )
-
-
-def _shape(shape: torch.Size | None) -> str:
-    return "absent" if shape is None else " x ".join(map(str, shape)) or "a number"
