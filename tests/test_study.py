@@ -1,12 +1,10 @@
 """Studies: what a file may say, what is averaged, and a small one trained, interrupted, resumed and drawn again."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 from demo_store import copy_of_empty
 
-from shared import registry
 from shared.errors import UserError
 from trainer import studies, study
 from trainer.__main__ import main
@@ -97,76 +95,3 @@ def test_a_figure_has_a_thin_and_a_bold_line_for_each_network(tmp_path):
     assert [text.get_text() for text in right.get_legend().get_texts()] == ["drn_c_26: 40.0 %"]
     assert left.lines[3].get_color() == right.lines[1].get_color()  # second of its panel
     assert left.get_ylim() == right.get_ylim()
-
-
-@pytest.fixture(scope="module")
-def trained(colour_folder, tmp_path_factory):
-    """A study of three recipes on two workers; the second fails for a damaged picture, so the third never starts."""
-    folder = tmp_path_factory.mktemp("study")
-    shutil.copytree(colour_folder, folder / "data")
-    victim = folder / "data" / "train" / "red" / "0.jpg"
-    content = victim.read_bytes()
-    victim.write_bytes(content[:200])
-    damaged = folder / "damaged.toml"
-    damaged.write_text(f'extends = "tiny_drn_a_18"\n[data]\npath = "{folder / "data"}"\n')
-    whole = folder / "whole.toml"
-    whole.write_text(f'extends = "tiny_drn_a_18"\n[data]\npath = "{colour_folder}"\n')
-    third = folder / "third.toml"
-    third.write_text(f'extends = "tiny_resnet18"\n[data]\npath = "{colour_folder}"\n')
-    path = write_study(folder, first=[str(whole)], second=[str(damaged), str(third)])
-    settings = [
-        "data.source=folder", "model.width=0.125", "augment.train_size=32", "augment.eval_resize=32",
-        "augment.eval_size=32", "run.global_batch_size=8", "run.epochs=2", "run.log_every_steps=2",
-        "run.experiment=tests", "run.max_failures=0", "scaling.num_workers=1", f"run.storage_path={folder / 'runs'}",
-    ]  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", copy_of_empty(folder))
-        assert main(["study", str(path), *settings]) == 1
-        victim.write_bytes(content)
-        yield registry.client(), folder
-
-
-def runs(api) -> dict:
-    experiment = api.get_experiment_by_name("tests")
-    return {run.info.run_name: run for run in api.search_runs([experiment.experiment_id])}
-
-
-@pytest.mark.slow
-def test_an_interrupted_study_goes_on_with_what_is_missing(trained, capsys):
-    api, folder = trained
-    before = runs(api)
-    assert {name: run.info.status for name, run in before.items()} == {
-        "mine": "FAILED", "whole": "FINISHED", "damaged": "FAILED"
-    }  # fmt: skip
-    parent = before["mine"].info.run_id
-    assert {run.data.tags.get("mlflow.parentRunId") for name, run in before.items() if name != "mine"} == {parent}
-
-    figure = folder / "figure.png"
-    assert main(["study", "--resume", parent, "--plot", str(figure)]) == 0
-    after = runs(api)
-    assert {name: run.info.status for name, run in after.items()} == dict.fromkeys(
-        ("mine", "whole", "damaged", "third"), "FINISHED"
-    )
-    assert all(after[name].info.run_id == before[name].info.run_id for name in before)
-    assert figure.read_bytes().startswith(b"\x89PNG")
-    table = capsys.readouterr().out.splitlines()
-    error = after["third"].data.metrics["val/top1_error_pct"]
-    assert table[3].split()[0] == "resnet18"
-    assert table[3].endswith(f"{error:.2f} %")
-
-
-@pytest.mark.slow
-def test_a_study_is_drawn_again_from_its_run_alone(trained, capsys):
-    api, folder = trained
-    parent = runs(api)["mine"].info.run_id
-    figure = folder / "again.svg"
-    assert main(["study", "--draw", parent, "--plot", str(figure)]) == 0
-    assert "<!-- Mine -->" in figure.read_text()
-    assert [f.path for f in api.list_artifacts(parent) if f.path.endswith(".png")] == ["mine.png"]
-
-
-@pytest.mark.slow
-def test_a_training_of_a_study_is_not_itself_a_study(trained, capsys):
-    child = runs(trained[0])["whole"].info.run_id
-    assert main(["study", "--draw", child]) == 2
-    assert f"no study '{child}'" in capsys.readouterr().err
