@@ -8,6 +8,7 @@ from recording import WORLD, Recorder, final_state, recipe
 from shared.errors import UserError
 from shared.models import create_model
 from trainer import loop, transfer
+from trainer import pretrained as sources
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def pretrained(tmp_path_factory):
 
 
 def transferred(colour_folder, version, *overrides: str):
-    return transfer.pin(recipe(colour_folder, f"model.pretrained={version.uri}", "run.epochs=1", *overrides))
+    return sources.pin(recipe(colour_folder, f"model.pretrained={version.uri}", "run.epochs=1", *overrides))
 
 
 def weights_of(version) -> dict[str, torch.Tensor]:
@@ -54,7 +55,7 @@ def test_frozen_stages_keep_weights_and_statistics_bit_for_bit(colour_folder, pr
 
 def test_an_alias_is_pinned_to_the_version_it_stands_for(colour_folder, pretrained):
     config = recipe(colour_folder, f"model.pretrained=models:/{pretrained.name}@champion")
-    assert transfer.pin(config).model.pretrained == pretrained.uri
+    assert sources.pin(config).model.pretrained == pretrained.uri
 
 
 def test_weights_of_another_architecture_are_refused_with_the_first_difference(colour_folder, pretrained):
@@ -73,7 +74,7 @@ def test_weights_of_another_architecture_are_refused_with_the_first_difference(c
 )
 def test_a_source_that_does_not_exist_is_named_before_anything_starts(colour_folder, pretrained, source, message):
     with pytest.raises(UserError, match=message):
-        transfer.check(recipe(colour_folder, f"model.pretrained={source}"))
+        sources.check(recipe(colour_folder, f"model.pretrained={source}"))
 
 
 def test_more_stages_than_there_are_cannot_be_frozen():

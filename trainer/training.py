@@ -11,7 +11,7 @@ from shared import registry
 from shared.errors import UserError
 from shared.models import check_input
 from shared.registry import Version
-from trainer import launch, tracking, transfer
+from trainer import launch, pretrained, tracking
 from trainer.config import Recipe
 from trainer.data import DataSet, open_data
 
@@ -33,7 +33,7 @@ def check(recipe: Recipe) -> DataSet:
     data = open_data(recipe.data)
     for size in {recipe.augment.train_size, recipe.augment.eval_size}:
         check_input(recipe.model.name, size, num_classes=len(data.train.classes), **recipe.model_options)
-    transfer.check(recipe)
+    pretrained.check(recipe)
     launch.check(recipe)
     return data
 
@@ -56,7 +56,7 @@ def train(recipes: Sequence[Recipe], parent: str | None = None) -> list[Version]
         TrainingError: a training failed; those before it are registered.
     """
     data = check_all(recipes)
-    recipes = [transfer.pin(recipe) for recipe in recipes]
+    recipes = [pretrained.pin(recipe) for recipe in recipes]
     run_ids = [tracking.create_run(recipe, d, parent) for recipe, d in zip(recipes, data, strict=True)]
     return _run(list(zip(recipes, run_ids, strict=True)), checkpoints=run_ids[0])
 
@@ -72,7 +72,7 @@ def resume(run_id: str, then: Sequence[Recipe] = (), parent: str | None = None) 
     settings, checkpoints = tracking.find_interrupted(run_id)
     recipe = TypeAdapter(Recipe).validate_python(settings)
     _, *data = check_all([recipe, *then])
-    then = [transfer.pin(r) for r in then]
+    then = [pretrained.pin(r) for r in then]
     run_ids = [run_id, *(tracking.create_run(r, d, parent) for r, d in zip(then, data, strict=True))]
     return _run(list(zip([recipe, *then], run_ids, strict=True)), checkpoints)
 
