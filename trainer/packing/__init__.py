@@ -1,0 +1,1 @@
+"""From pictures in folders (or ImageNet's original tar files) to shards: `python -m trainer pack`."""
