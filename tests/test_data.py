@@ -177,7 +177,7 @@ def test_a_malformed_folder_is_refused_in_one_line(tmp_path, files, message):
     [
         (DataConfig(source="folder"), "data.path is empty"),
         (DataConfig(source="folder", path="/nowhere"), "data.path=/nowhere is not a folder"),
-        (DataConfig(source="cifar11"), "unknown data.source 'cifar11'; there are: photos, folder, mnist"),
+        (DataConfig(source="cifar11"), "unknown data.source 'cifar11'; there are: photos, folder, shards, mnist"),
     ],
 )
 def test_missing_data_is_named(config, message):

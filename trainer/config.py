@@ -42,10 +42,11 @@ class ModelConfig:
 @dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class DataConfig:
     source: str
-    """photos, folder, or a torchvision set by name (mnist, cifar10, ...)."""
+    """photos, folder, shards, or a torchvision set by name (mnist, cifar10, ...)."""
 
     path: str = ""
-    """Where the data is: a folder with train/ and val/ (or test/), or torchvision's download folder."""
+    """Where the data is: a folder with train/ and val/ (or test/), torchvision's download folder, or for shards what
+    `python -m trainer pack` wrote, in a folder or at an address (s3://, gs://, https://)."""
 
     name: str = ""
     """What the registry calls the data set; by default the source, or the folder's name."""
@@ -56,6 +57,15 @@ class DataConfig:
 
     num_loader_workers: Annotated[int, Field(ge=0)] = 2
     """Processes per training worker that read and decode pictures; 0 does it in the training process."""
+
+    cache_gb: Annotated[float, Field(ge=0)] = 50.0
+    """shards at an address: how much of the local disk keeps what was read, on every node; 0 keeps nothing."""
+
+    cache_path: str = ""
+    """shards at an address: where that is; by default ~/.cache/degrid/shards."""
+
+    retry_s: Annotated[float, Field(ge=0)] = 300.0
+    """How long a mount or an object store that fails is asked again before the run ends."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from shared.errors import TrainingError
 from shared.transforms import EvalTransform
 from trainer.config import Recipe
 from trainer.data.augment import TrainTransform
+from trainer.data.encoded import DAMAGED
 from trainer.data.sampling import augmentation_seed, position, worker_batches
 from trainer.data.sources import Samples
 
-# What Pillow raises on damaged files.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError)
 SKIPPED = -1
 
 
@@ -135,7 +135,17 @@ def _load(dataset: Dataset, batches: Iterator[list[int]], num_loader_workers: in
         pin_memory=pin,
         generator=torch.Generator(),  # else it takes a number from the global one
     )
-    return iter(loader)
+    return _with_short_errors(iter(loader))  # the processes begin here, not with the first batch that is asked for
+
+
+def _with_short_errors(batches: Iterator[Batch]) -> Iterator[Batch]:
+    try:
+        yield from batches
+    except TrainingError as error:  # a loader process's comes with its traceback as text; the message is its last line
+        raise TrainingError(str(error).strip().splitlines()[-1].removeprefix(_RAISED_THERE)) from error
+
+
+_RAISED_THERE = f"{TrainingError.__module__}.{TrainingError.__qualname__}: "
 
 
 class _Once:
