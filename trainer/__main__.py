@@ -157,6 +157,21 @@ def _study(options: argparse.Namespace) -> None:
     _say(f"drawn again by: python -m trainer study --draw {parent}")
 
 
+def _pack(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from trainer.packing import pack, verify
+
+    paths = [Path(path) for path in options.paths]
+    if len(paths) != 1 + (not options.verify):
+        raise UserError("pack needs SOURCE and TARGET, or --verify and TARGET alone")
+    if options.verify:
+        _say(verify.verify(paths[0], options.num_processes))
+        return
+    settings = pack.Settings(shorter_side=options.shorter_side, quality=options.quality, shard_mb=options.shard_mb)
+    _say(pack.pack(paths[0], paths[1], settings, options.num_processes))
+
+
 def _quickstart(_: argparse.Namespace) -> None:
     from trainer import quickstart
 
@@ -210,6 +225,15 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--draw", metavar="RUN_ID", help="draw a study again, finished or not")
     study.add_argument("--plot", metavar="FILE", help="also write the figure here (.png, .svg, .pdf)")
     study.set_defaults(command=_study)
+
+    pack = commands.add_parser("pack", help="class folders, or ImageNet's original tars, to shards")
+    pack.add_argument("paths", nargs="+", metavar="SOURCE TARGET", help="folders; with --verify: TARGET alone")
+    pack.add_argument("--shorter-side", type=int, default=0, metavar="PX", help="scale down to it (default: as it is)")
+    pack.add_argument("--quality", type=int, default=90, help="of JPEGs that are encoded anew (default: 90)")
+    pack.add_argument("--shard-mb", type=int, default=150, metavar="MB", help="size of a shard (default: 150)")
+    pack.add_argument("--num-processes", type=int, default=0, metavar="N", help="default: one for each core")
+    pack.add_argument("--verify", action="store_true", help="read a packed set and check all of it")
+    pack.set_defaults(command=_pack)
 
     quickstart = commands.add_parser("quickstart", help="train the four tiny networks that the registry lacks")
     quickstart.set_defaults(command=_quickstart)

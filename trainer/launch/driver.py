@@ -179,27 +179,38 @@ def _check_answers(address: str | None) -> None:
         raise UserError(f"no Ray answers at RAY_ADDRESS={address} ({error}); start it or unset RAY_ADDRESS") from error
 
 
-def _connect(scaling: ScalingConfig) -> _Resources:
+def connect() -> None:
     """Connect to RAY_ADDRESS, or start a local Ray that ends with this process; once.
+
+    Raises:
+        UserError: no Ray answers at RAY_ADDRESS.
+    """
+    if ray.is_initialized():
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    _check_answers(address)
+    try:
+        ray.init(
+            # not the default: that would join, or wait minutes for, whatever head last ran on this machine
+            address=address or "local",
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"no Ray answers at RAY_ADDRESS={address} ({str(error).splitlines()[0]}); start it or unset RAY_ADDRESS"
+        ) from error
+
+
+def _connect(scaling: ScalingConfig) -> _Resources:
+    """`connect`, and see what each worker gets there.
 
     Raises:
         UserError: no Ray answers at RAY_ADDRESS, or it is too small.
     """
+    connect()
     address = os.environ.get("RAY_ADDRESS")
-    if not ray.is_initialized():
-        _check_answers(address)
-        try:
-            ray.init(
-                # not the default: that would join, or wait minutes for, whatever head last ran on this machine
-                address=address or "local",
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-            )
-        except (ConnectionError, RayError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"no Ray answers at RAY_ADDRESS={address} ({str(error).splitlines()[0]}); start it or unset RAY_ADDRESS"
-            ) from error
     total = ray.cluster_resources()
     use_gpu = total.get("GPU", 0) > 0 if scaling.use_gpu == "auto" else scaling.use_gpu
     unit = "GPU" if use_gpu else "CPU"
