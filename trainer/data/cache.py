@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,8 @@ class Cache:
             if not self._said:
                 log.warning("%s cannot keep what is read (%s); see data.cache_path", self._blocks, error.strerror)
                 self._said = True
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
 
     def _makes_room(self, size: int) -> bool:
         """Reserve `size` bytes, removing old blocks where needed."""

@@ -135,6 +135,8 @@ class ShardSamples:
 
 
 def _description(store: Store, part: str) -> dict[str, Any]:
+    if not store.is_remote and not Path(store.root).is_dir():
+        raise UserError(f"data.path={store.root} is not a folder; it should be one that `python -m trainer pack` wrote")
     try:
         found = json.loads(store.read(f"{part}/index.json"))
     except (FileNotFoundError, PermissionError) as error:
