@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import socket
 import threading
 import time
 from pathlib import Path
@@ -13,10 +14,11 @@ import pytest
 import torch
 
 from shared.errors import TrainingError, UserError
-from tests.object_store import object_store
+from tests.object_store import CREDENTIALS, object_store
 from trainer import recipes
 from trainer.config import DataConfig
 from trainer.data import folder_index, open_data, open_for_evaluation, shards, train_batches
+from trainer.data import store as store_module
 from trainer.data.cache import Cache
 from trainer.data.folder import FolderSamples
 from trainer.data.shards import ShardSamples
@@ -162,6 +164,21 @@ def test_a_store_that_stays_away_ends_the_run_with_one_line(address, tmp_path, m
         next(batches)
     assert str(caught.value).startswith(f"{address}/train/000000.tar could not be read for 0.3 s (")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "http"])
+def test_a_store_that_accepts_and_never_answers_is_no_hang(monkeypatch, scheme):
+    monkeypatch.setattr(store_module, "ANSWER_S", 0.2)
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        store = open_store("s3://bucket/set" if scheme == "s3" else address, retry_s=0.5)
+        started = time.monotonic()
+        with pytest.raises(TrainingError, match=r"x.tar could not be read for 0.5 s \("):
+            store.range("x.tar", 0, 10)
+        assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("source", ["folder", "shards"])

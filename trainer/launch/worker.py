@@ -28,8 +28,11 @@ class _BoardHandler(logging.Handler):
     def __init__(self, board: Any) -> None:
         super().__init__(logging.WARNING)
         self._board = board
+        self._process = os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if os.getpid() != self._process:  # a loader process: Ray's client does not survive the fork, and would hang
+            return
         self._board.post_message.remote(record.getMessage())
 
 
