@@ -61,7 +61,7 @@ def _labels(class_names: list[str]) -> list[str]:
 
 
 def network_input(served: Served, picture: Image.Image) -> Tensor:
-    """Picture -> (1, 3, H, W) on the network's device, as in validation."""
+    """Picture -> (1, C, H, W) on the network's device, as in validation."""
     return served.card.transform(picture)[None].to(_device(served))
 
 
@@ -117,10 +117,11 @@ class Passes:
 
         The response to the plain mean colour is taken off, so that biases and borders do not show.
         """
-        images = torch.zeros(2, 3, GRIDDING_SIZE, GRIDDING_SIZE)
-        white = torch.full((3, 1, 1), 255, dtype=torch.uint8)
+        transform = served.card.transform
+        images = torch.zeros(2, transform.channels, GRIDDING_SIZE, GRIDDING_SIZE)
+        white = torch.full((transform.channels, 1, 1), 255, dtype=torch.uint8)
         centre = GRIDDING_SIZE // 2
-        images[0, :, centre, centre] = served.card.transform.normalize(white)[:, 0, 0]
+        images[0, :, centre, centre] = transform.normalize(white)[:, 0, 0]
         return self._once(("one pixel", *_identity(served)), served, images)
 
     def _once(self, key: tuple[str, ...], served: Served, images: Tensor) -> Activations:

@@ -7,6 +7,7 @@ MLflow's own tools, and `weights.safetensors` with `card.json`, from which this 
 
 import hashlib
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,7 +152,8 @@ def publish(model: nn.Module, card: Card, *, name: str, run_id: str, tags: Mappi
         outputs=Schema([TensorSpec(float32, (-1, len(card.classes)), "logits")]),
     )
     api = client()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No complete tensor found")  # about tensors that share memory on a GPU
         card = replace(card, weights_sha256=save_weights(model, Path(folder) / WEIGHTS_FILE))
         (Path(folder) / cards.FILE_NAME).write_text(card.to_json())
         logged = mlflow.initialize_logged_model(

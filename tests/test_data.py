@@ -46,8 +46,7 @@ def all_training_batches(recipe, *, world_size: int = 1, first_step: int = 0, la
         )
         for rank in range(world_size)
     ]
-    # dealt out like cards: interleaving the workers' shares gives the order of the stream
-    return [torch.stack([batch.images for batch in parts], dim=1).flatten(0, 1) for parts in zip(*shares, strict=True)]
+    return [torch.cat([batch.images for batch in parts]) for parts in zip(*shares, strict=True)]
 
 
 def test_training_pictures_do_not_depend_on_workers_or_loader_processes(colour_folder):

@@ -80,9 +80,10 @@ def test_repeated_augmentation_gives_a_sample_to_different_workers():
     assert sorted(p.sample for p in first_epoch) == sorted([p.sample for p in first_epoch[::3]] * 3)
     assert len({p.sample for p in first_epoch}) == 34
     shares = [
-        next(worker_batches(global_batch_size=12, rank=rank, world_size=4, first_step=0, last_step=1))
+        next(worker_batches(global_batch_size=12, rank=rank, world_size=4, first_step=0, last_step=1, repeats=3))
         for rank in range(4)
     ]
+    assert sorted(i for share in shares for i in share) == list(range(12))
     for share in shares:
         assert len({position(0, i, 102, repeats=3).sample for i in share}) == 3
 

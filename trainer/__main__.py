@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it ends
     except (KeyboardInterrupt, SystemExit):  # Ray Train turns Ctrl-C into the latter
         return 130
     return 0

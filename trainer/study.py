@@ -5,13 +5,13 @@ The parent run holds the study with all its settings, so that it can be resumed 
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shared import registry
-from trainer import figures, studies, tracking, training
+from trainer import figures, pretrained, studies, tracking, training
 from trainer.studies import Study
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ def run(study: Study) -> str:
         TrainingError: a training failed; `resume` goes on.
     """
     training.check_all(study.recipes)
+    # weights to start from are chosen once: an alias may have moved when the study goes on
+    panels = {title: [pretrained.pin(recipe) for recipe in panel] for title, panel in study.panels.items()}
+    study = replace(study, panels=panels)
     parent = tracking.create_parent(study.name, study.recipes[0].run.experiment, asdict(study))
     _train(study, parent)
     return parent

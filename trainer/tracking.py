@@ -7,6 +7,7 @@ after that nothing here may stop it: a call that fails is reported once and skip
 import getpass
 import json
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -125,7 +126,8 @@ def import_run(recipe: Recipe, card: Card, source: str, params: Mapping[str, str
     """The id of a run in which imported weights are registered; it ends with the block."""
     api = client()
     tags = _origin() | {
-        "mlflow.source.name": f"python -m trainer import {card.architecture} {source}",  # an address may hold a secret
+        "mlflow.source.name": f"python -m trainer import {card.architecture}",
+        "command": f"python -m trainer import {card.architecture} {source}",  # an address may hold a secret
         "mlflow.note.content": f"**{card.architecture}**: {card.weights}",
     }
     experiment = _experiment(api, recipe.run.experiment)
@@ -235,7 +237,9 @@ def _guarded(call: Callable[[], T]) -> T | None:
 def _origin() -> dict[str, str]:
     return {
         "mlflow.user": getpass.getuser(),
-        "mlflow.source.name": " ".join(["python -m trainer", *sys.argv[1:]]),
+        # the UI shows what follows the last slash of it
+        "mlflow.source.name": " ".join(["python -m trainer", *(word for word in sys.argv[1:] if "/" not in word)]),
+        "command": shlex.join(["python", "-m", "trainer", *sys.argv[1:]]),
         "mlflow.source.git.commit": code_version(),
     }
 

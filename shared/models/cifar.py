@@ -32,8 +32,9 @@ class CifarResNet(nn.Module):
         shortcut: "padded" (option A), "conv3x3" (a strided convolution with BN), or "none" (a plain network).
         width: factor on all channel counts.
         drop_rate: dropout before the classifier.
-        he_init: draw convolutions as in He et al. 2015b; else as PyTorch does by default, which is smaller, and so
-            moves faster under Adam.
+        he_init: draw convolutions as He et al. do (arXiv:1502.01852), and let every residual branch begin at zero, as
+            timm's ResNets do (arXiv:1706.02677, section 5.1): deep ones then learn from the first update on. False
+            leaves PyTorch's own start, which is smaller, and so moves faster under Adam.
 
     Shapes: (B, in_chans, H, W) -> (B, num_classes), any H and W.
     """
@@ -77,6 +78,8 @@ class CifarResNet(nn.Module):
         for module in self.modules() if he_init else ():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, BasicBlock):
+                module.zero_init_last()
 
     def _set_head(self, num_classes: int, global_pool: str) -> None:
         self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))

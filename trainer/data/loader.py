@@ -85,6 +85,7 @@ def train_batches(
         world_size=world_size,
         first_step=first_step,
         last_step=last_step,
+        repeats=recipe.data.repeats,
     )
     return _load(_TrainSet(samples, recipe), batches, recipe.data.num_loader_workers, pin)
 

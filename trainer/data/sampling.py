@@ -1,10 +1,10 @@
 """Which sample comes when: a pure function of (seed, stream index), so that a run can stop anywhere and go on.
 
 Training reads one endless stream of samples: epoch 0 in a random order, then epoch 1 in another, and so on. Update s
-uses the stream indices [s * G, (s + 1) * G) for a global batch of G, and worker r of W every W-th of them from the
-r-th on. Nothing depends on loader processes, and the set of samples in a global batch does not depend on W. No batch is
-ever partial, none is padded, and every sample comes exactly once per epoch; a batch may hold the end of one epoch and
-the beginning of the next. (With repeated augmentation a part of the samples comes several times, on different workers.)
+uses the stream indices [s * G, (s + 1) * G) for a global batch of G, and worker r of W the r-th W-th of them. Nothing
+depends on loader processes, and the set of samples in a global batch does not depend on W. No batch is ever partial,
+none is padded, and every sample comes exactly once per epoch; a batch may hold the end of one epoch and the beginning
+of the next. (With repeated augmentation a part of the samples comes several times, on different workers.)
 """
 
 import math
@@ -66,12 +66,16 @@ def augmentation_seed(seed: int, stream_index: int) -> int:
 
 
 def worker_batches(
-    *, global_batch_size: int, rank: int, world_size: int, first_step: int, last_step: int
+    *, global_batch_size: int, rank: int, world_size: int, first_step: int, last_step: int, repeats: int = 1
 ) -> Iterator[list[int]]:
     """The stream indices of one worker, a list per update."""
+    share = global_batch_size // world_size
     for step in range(first_step, last_step):
         start = step * global_batch_size
-        yield list(range(start + rank, start + global_batch_size, world_size))
+        if repeats > 1:  # dealt out like cards: copies of a sample are neighbours, and go to different workers
+            yield list(range(start + rank, start + global_batch_size, world_size))
+        else:
+            yield list(range(start + rank * share, start + (rank + 1) * share))
 
 
 def permuted(index: int, size: int, key: int) -> int:
