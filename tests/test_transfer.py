@@ -31,7 +31,7 @@ def weights_of(version) -> dict[str, torch.Tensor]:
 def test_a_pretrained_body_gets_a_new_head_for_the_classes_of_the_data(colour_folder, pretrained):
     config = transferred(colour_folder, pretrained)
     data = loop.open_data(config.data)
-    model = loop.build_model(config, data)
+    model = loop.build_model(config, data, pretrained=True)
     before = weights_of(pretrained)
     assert model.fc.weight.shape[0] == 3 != before["fc.weight"].shape[0]
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items() if "fc" not in key)

@@ -66,7 +66,8 @@ def train(
     precision = choose_precision(recipe.run.precision, world.device)
 
     torch.manual_seed(recipe.run.seed)  # every worker starts from the same weights
-    model = build_model(recipe, data).to(world.device).to(memory_format=precision.memory_format)
+    model = build_model(recipe, data, pretrained=resume_from is None)
+    model = model.to(world.device).to(memory_format=precision.memory_format)
     frozen = freeze(model, recipe.model.freeze_stages)
     optimizer = make_optimizer(model, recipe)
     first_step, best = 0, math.inf
@@ -144,10 +145,14 @@ def make_plan(recipe: Recipe, data: DataSet) -> Plan:
     return Plan(num_samples=len(data.train), global_batch_size=recipe.run.global_batch_size, epochs=recipe.run.epochs)
 
 
-def build_model(recipe: Recipe, data: DataSet) -> nn.Module:
-    """The recipe's network with a class for each of the data set's, its weights fresh or pretrained."""
+def build_model(recipe: Recipe, data: DataSet, *, pretrained: bool) -> nn.Module:
+    """The recipe's network with a class for each of the data set's.
+
+    Args:
+        pretrained: with the weights that the recipe starts from, if any; a checkpoint would overwrite them.
+    """
     model = create_model(recipe.model.name, num_classes=len(data.train.classes), **recipe.model_options)
-    if recipe.model.pretrained:
+    if pretrained and recipe.model.pretrained:
         load_pretrained(model, recipe, data.train.classes)
     return model
 

@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from shared.errors import UserError
+from shared.models.inception import is_auxiliary
 from trainer.config import Recipe
 
 
@@ -16,7 +17,7 @@ def load_pretrained(model: nn.Module, recipe: Recipe, classes: tuple[str, ...]) 
     state = served.model.state_dict()
     if served.card.classes != classes:
         own = model.state_dict()
-        state |= {key: own[key] for key in own if key.startswith(_classifiers(model))}
+        state |= {key: own[key] for key in own if _is_in_classifier(model, key)}
     model.load_state_dict(state)
 
 
@@ -45,8 +46,7 @@ def freeze(model: nn.Module, stages: int) -> list[nn.Module]:
     return frozen
 
 
-def _classifiers(model: nn.Module) -> tuple[str, ...]:
-    """Prefixes of the parameters of the classifier and of the auxiliary ones."""
+def _is_in_classifier(model: nn.Module, parameter: str) -> bool:
     network: Any = model  # timm's interface is a convention, not a type
-    last = network.get_classifier()
-    return (*(f"{name}." for name, module in model.named_modules() if module is last), "aux", "AuxLogits")
+    last = next(name for name, module in model.named_modules() if module is network.get_classifier())
+    return parameter.startswith(f"{last}.") or is_auxiliary(parameter)

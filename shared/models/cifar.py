@@ -10,13 +10,12 @@ convolutions, as in the well-known PyTorch tutorial of Yunjey Choi (195,738 para
 
 from typing import Any, Literal
 
-import torch.nn.functional as F
-from timm.layers import SelectAdaptivePool2d
-from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs
+from timm.models import build_model_with_cfg, generate_default_cfgs
 from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 
 from shared.models.blocks import PaddedShortcut, PlainBlock
+from shared.models.levels import LevelNet
 from shared.models.registering import register
 from shared.models.width import scaled
 
@@ -24,7 +23,7 @@ CHANNELS = (16, 32, 64)
 STRIDES = (1, 2, 2)
 
 
-class CifarResNet(nn.Module):
+class CifarResNet(LevelNet):
     """A residual or plain network of three layers.
 
     Args:
@@ -50,74 +49,34 @@ class CifarResNet(nn.Module):
         drop_rate: float = 0.0,
         he_init: bool = True,
     ) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.drop_rate = drop_rate
-        self.grad_checkpointing = False
+        super().__init__(num_classes, in_chans, drop_rate)
         channels = [scaled(c, width) for c in CHANNELS]
         self.conv1 = nn.Conv2d(in_chans, channels[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels[0])
         self.act1 = nn.ReLU(inplace=True)
 
         block = PlainBlock if shortcut == "none" else BasicBlock
-        in_channels, reduction = channels[0], 1
-        self.feature_info = []
-        for i, (out_channels, stride) in enumerate(zip(channels, STRIDES, strict=True), 1):
+        in_channels = channels[0]
+        for out_channels, stride in zip(channels, STRIDES, strict=True):
             changes = stride != 1 or in_channels != out_channels
             projection = _projection(shortcut, in_channels, out_channels, stride) if changes else None
             blocks = [block(in_channels, out_channels, stride, projection)]
             blocks += [block(out_channels, out_channels) for _ in range(depth - 1)]
-            self.add_module(f"layer{i}", nn.Sequential(*blocks))
-            reduction *= stride
-            self.feature_info.append({"num_chs": out_channels, "reduction": reduction, "module": f"layer{i}"})
+            self._add_level(nn.Sequential(*blocks), out_channels, stride)
             in_channels = out_channels
 
-        self.num_features = self.head_hidden_size = in_channels
-        self._set_head(num_classes, global_pool)
+        self._finish(global_pool)
         for module in self.modules() if he_init else ():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, BasicBlock):
                 module.zero_init_last()
 
-    def _set_head(self, num_classes: int, global_pool: str) -> None:
-        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))
-        self.fc = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+    def stem(self, x: Tensor) -> Tensor:
+        return self.act1(self.bn1(self.conv1(x)))
 
-    def get_classifier(self) -> nn.Module:
-        return self.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new head with fresh weights; num_classes=0 removes it."""
-        like = next(self.parameters())
-        self.num_classes = num_classes
-        self._set_head(num_classes, self.global_pool.pool_type if global_pool is None else global_pool)
-        self.fc.to(like.device, like.dtype)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self.grad_checkpointing = enable
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """timm's grouping of parameters, for layer-wise learning rates."""
-        return {"stem": r"^conv1|^bn1", "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"}
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) -> (B, num_features, H/4, W/4)."""
-        x = self.act1(self.bn1(self.conv1(x)))
-        for level in (1, 2, 3):
-            layer = getattr(self, f"layer{level}")
-            x = checkpoint_seq(layer, x) if self.grad_checkpointing and self.training else layer(x)
-        return x
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.global_pool(x)
-        if self.drop_rate:
-            x = F.dropout(x, self.drop_rate, self.training)
-        return x if pre_logits else self.fc(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+    def classifier(self, num_classes: int) -> nn.Module:
+        return nn.Linear(self.num_features, num_classes)
 
 
 def _projection(shortcut: str, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:

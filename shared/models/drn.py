@@ -15,13 +15,12 @@ Parameter names are those of the published weights: conv1, bn1 (layer0 in D), la
 
 from typing import Any, Literal
 
-import torch.nn.functional as F
-from timm.layers import SelectAdaptivePool2d
-from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs
+from timm.models import build_model_with_cfg, generate_default_cfgs
 from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
 from torch import Tensor, nn
 
 from shared.models.blocks import PlainBlock
+from shared.models.levels import LevelNet
 from shared.models.registering import IMAGENET, register
 from shared.models.width import scaled
 
@@ -32,7 +31,7 @@ PERIPHERAL_LEVELS = (1, 2, 7, 8)
 DEGRIDDING_LEVELS = (7, 8)
 
 
-class DRN(nn.Module):
+class DRN(LevelNet):
     """A DRN of architecture B, C or D.
 
     Args:
@@ -59,12 +58,7 @@ class DRN(nn.Module):
         width: float = 1.0,
         drop_rate: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.drop_rate = drop_rate
-        self.grad_checkpointing = False
-
+        super().__init__(num_classes, in_chans, drop_rate)
         channels = [scaled(c, width) for c in CHANNELS]
         stem = nn.Conv2d(in_chans, channels[0], 7, padding=3, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU(True)
         if arch == "D":
@@ -73,8 +67,6 @@ class DRN(nn.Module):
             self.conv1, self.bn1, self.act1 = stem
 
         in_channels = channels[0]
-        reduction = 1
-        self.feature_info = []
         for level, (out_channels, stride, dilation) in enumerate(zip(channels, STRIDES, DILATIONS, strict=True), 1):
             if level not in PERIPHERAL_LEVELS:
                 layer = _residual_level(block, depths[level - 3], in_channels, out_channels, stride, dilation)
@@ -88,57 +80,19 @@ class DRN(nn.Module):
                 shortcut = arch == "B" or level not in DEGRIDDING_LEVELS
                 kind = BasicBlock if shortcut else PlainBlock
                 layer = _residual_level(kind, 1, in_channels, out_channels, stride, dilation)
-            self.add_module(f"layer{level}", layer)
-            reduction *= stride
-            self.feature_info.append({"num_chs": out_channels, "reduction": reduction, "module": f"layer{level}"})
+            self._add_level(layer, out_channels, stride)
             in_channels = out_channels
 
-        self.num_features = self.head_hidden_size = in_channels
-        self._set_head(num_classes, global_pool)
+        self._finish(global_pool)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def _set_head(self, num_classes: int, global_pool: str) -> None:
-        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=False)
-        self.fc = nn.Conv2d(self.num_features, num_classes, 1) if num_classes > 0 else nn.Identity()
+    def stem(self, x: Tensor) -> Tensor:
+        return self.layer0(x) if hasattr(self, "layer0") else self.act1(self.bn1(self.conv1(x)))
 
-    def get_classifier(self) -> nn.Module:
-        return self.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new head with fresh weights; num_classes=0 removes it, global_pool="" turns pooling off."""
-        like = next(self.parameters())
-        self.num_classes = num_classes
-        self._set_head(num_classes, self.global_pool.pool_type if global_pool is None else global_pool)
-        self.fc.to(like.device, like.dtype)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self.grad_checkpointing = enable
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """timm's grouping of parameters, for layer-wise learning rates."""
-        return {"stem": r"^conv1|^bn1|^layer0", "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"}
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) -> (B, num_features, H/8, W/8)."""
-        x = self.layer0(x) if hasattr(self, "layer0") else self.act1(self.bn1(self.conv1(x)))
-        for level in range(1, 9):
-            layer = getattr(self, f"layer{level}")
-            x = checkpoint_seq(layer, x) if self.grad_checkpointing and self.training else layer(x)
-        return x
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Features -> logits (B, num_classes), or class maps (B, num_classes, H/8, W/8) where pooling is off."""
-        x = self.global_pool(x)
-        if self.drop_rate:
-            x = F.dropout(x, self.drop_rate, self.training)
-        if not pre_logits:
-            x = self.fc(x)
-        return x if self.global_pool.is_identity() else x.flatten(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+    def classifier(self, num_classes: int) -> nn.Module:
+        return nn.Conv2d(self.num_features, num_classes, 1)
 
 
 def _residual_level(

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shared.errors import UserError
-from shared.models import cifar, classics, drn, resnet
+from shared.models import cifar, classics, drn, inception, resnet  # noqa: F401 classics registers itself
 
 DRN_PAPER = "Yu, Koltun and Funkhouser 2017, arXiv:1705.09914"
 RESNET_PAPER = "He et al. 2015, arXiv:1512.03385"
@@ -55,7 +55,7 @@ def create_model(name: str, *, num_classes: int = 1000, width: float = 1.0, **op
             return resnet.narrow_resnet(name, width, **options)
         options["width"] = width
     try:
-        return classics.inception_v3(**options) if name == "inception_v3" else timm.create_model(name, **options)
+        return inception.inception_v3(**options) if name == "inception_v3" else timm.create_model(name, **options)
     except TypeError as error:
         raise UserError(f"{name} cannot be built with {options} ({error}); leave out what it does not know") from error
 
@@ -150,7 +150,7 @@ def describe(
     gmacs = counter.get_total_flops() / 4e9  # 2 operations each, 2 pictures
     return Description(
         name=name,
-        params=sum(p.numel() for key, p in model.named_parameters() if not key.lower().startswith("aux")),
+        params=sum(p.numel() for key, p in model.named_parameters() if not inception.is_auxiliary(key)),
         gmacs=round(gmacs, 2) if gmacs >= 1 else float(f"{gmacs:.3g}"),
         output_stride=output_stride(model),
         image_size=image_size,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from shared.errors import UserError
 from shared.models import ARCHITECTURES, create_model
+from shared.models.inception import is_auxiliary
 
 COUNTER = "num_batches_tracked"
 """Batch norm's, which evaluation does not use: old files lack it."""
@@ -38,7 +39,7 @@ class Layout:
 
     def differences(self, state: Mapping[str, Tensor]) -> list[str]:
         """What keeps `state` from being this network's, one phrase for each kind; empty if nothing."""
-        missing = [key for key in self.shapes if key not in state and not _auxiliary(key)]
+        missing = [key for key in self.shapes if key not in state and not is_auxiliary(key)]
         unexpected = [key for key in state if key not in self.shapes]
         misshaped = [key for key in self.shapes if key in state and not self._fits(key, state[key])]
         phrases = [
@@ -156,16 +157,11 @@ def _with_dead_projection(names: Iterable[str]) -> list[str]:
 
 def _fits(state: Mapping[str, Tensor], architecture: str, **options: Any) -> bool:
     try:
-        required = [key for key in _shapes(architecture, 1000, tuple(options.items())) if not _auxiliary(key)]
+        required = [key for key in _shapes(architecture, 1000, tuple(options.items())) if not is_auxiliary(key)]
         # most fall out by their number of tensors alone
         return len(required) <= len(state) and not _place(state, layout_of(architecture, **options))[1]
     except UserError:  # an architecture without these options
         return False
-
-
-def _auxiliary(key: str) -> bool:
-    """Whether it belongs to a classifier that is used in training alone: files often leave it out."""
-    return key.lower().startswith("aux")
 
 
 def _last(key: str) -> str:
