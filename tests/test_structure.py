@@ -36,9 +36,12 @@ def test_one_package_knows_ray():
 
 def test_mlflow_is_known_to_tracking_and_registry_alone():
     knows = {str(p.relative_to(ROOT)) for p in FILES if "mlflow" in imported_packages(p)}
-    assert knows == {"trainer/tracking.py", "shared/registry.py", "shared/versions.py"}
+    assert {name for name in knows if not name.startswith("trainer/tracking/")} == {
+        "shared/registry.py",
+        "shared/versions.py",
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_a_file_can_be_read_at_one_sitting(path):
-    assert len(path.read_text().splitlines()) <= 320
+    assert len(path.read_text().splitlines()) <= 250

@@ -81,10 +81,7 @@ def _import(options: argparse.Namespace) -> None:
         if options.json:
             print(json.dumps([importing.as_row(offer) for offer in offers]))
             return
-        print(f"{'architecture':<13} {'source':<26} {'top-1/top-5 error':>17} {'size':>9}")
-        for o in offers:
-            errors = "" if o.top1_error_pct is None else f"{o.top1_error_pct:.2f} / {o.top5_error_pct:.2f} %"
-            print(f"{o.architecture:<13} {o.source:<26} {errors:>17} {o.size_mb:>6,.0f} MB  {o.note}".rstrip())
+        print(importing.table(offers))
         return
     if len(options.settings) < 2:
         raise UserError("import needs ARCH and SOURCE; `python -m trainer import --list` shows what can be had")
@@ -106,12 +103,7 @@ def _models(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([network.row() for network in networks]))
     else:
-        print(f"{'model':<18} {'parameters':>12} {'GMACs':>8}  {'stride':>6}  {'top-1 error':>11}  source")
-        for n in networks:
-            m, mark = n.cost, "*" if n.ten_crops else " "
-            error = "" if n.top1_error_pct is None else f"{n.top1_error_pct:.2f} %{mark}"
-            print(f"{m.name:<18} {m.params:>12,} {m.gmacs:>8.3g}  {m.output_stride:>6}  {error:>11}  {m.source}")
-        print(f"* {comparison.TEN_CROPS}")
+        print(comparison.table(networks))
     if path:
         figures.save(comparison.draw(networks, comparison.measurements()), path)
         _say(f"wrote {path}")
@@ -153,10 +145,7 @@ def _study(options: argparse.Namespace) -> None:
     if path:
         figures.save(figure, path)
         _say(f"wrote {path}")
-    print(f"{'network':<20} {'training error':>15} {'validation error':>17}")
-    for network, *errors in rows:
-        training, validation = ("" if error is None else f"{error:.2f} %" for error in errors)
-        print(f"{network:<20} {training:>15} {validation:>17}")
+    print(study.table(rows))
     _say(f"drawn again by: python -m trainer study --draw {parent}")
 
 

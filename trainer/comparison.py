@@ -74,6 +74,16 @@ def networks() -> list[Network]:
     return found
 
 
+def table(networks: Sequence[Network]) -> str:
+    """What `python -m trainer models` prints."""
+    lines = [f"{'model':<18} {'parameters':>12} {'GMACs':>8}  {'stride':>6}  {'top-1 error':>11}  source"]
+    for n in networks:
+        m, mark = n.cost, "*" if n.ten_crops else " "
+        error = "" if n.top1_error_pct is None else f"{n.top1_error_pct:.2f} %{mark}"
+        lines.append(f"{m.name:<18} {m.params:>12,} {m.gmacs:>8.3g}  {m.output_stride:>6}  {error:>11}  {m.source}")
+    return "\n".join([*lines, f"* {TEN_CROPS}"])
+
+
 def measurements() -> list[Measurement]:
     """What the registry knows about ImageNet; empty, with a line that says why, where that is nothing."""
     try:

@@ -6,9 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from shared.errors import UserError
-from shared.models import zoo
-from shared.transforms import IMAGENET_MEAN, IMAGENET_STD, MODES, EvalTransform, Interpolation
+from shared.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, Interpolation
 
 FORBID_UNKNOWN = ConfigDict(extra="forbid")
 
@@ -218,10 +216,6 @@ class Recipe:
         return f"{self.model.name}{width}-{self.data_name}"
 
     @property
-    def per_device_batch_size(self) -> int:
-        return self.run.global_batch_size // self.scaling.num_workers
-
-    @property
     def learning_rate(self) -> float:
         """The peak, for the global batch."""
         return self.optimizer.base_lr * self.run.global_batch_size / 256
@@ -235,41 +229,6 @@ class Recipe:
             "drop_path_rate": self.model.drop_path_rate,
             "in_chans": len(self.augment.mean),
         }
-
-
-def check(recipe: Recipe) -> None:
-    """The rules that span fields. Raises UserError for the first one broken."""
-    zoo.check_name(recipe.model.name)
-    batch, workers = recipe.run.global_batch_size, recipe.scaling.num_workers
-    if batch % workers:
-        raise UserError(
-            f"run.global_batch_size={batch} is not divisible by scaling.num_workers={workers}; "
-            f"try {max(1, batch // workers) * workers} or {(batch // workers + 1) * workers}"
-        )
-    if recipe.augment.min_scale > recipe.augment.max_scale:
-        raise UserError(
-            f"augment.min_scale={recipe.augment.min_scale} is above augment.max_scale={recipe.augment.max_scale}"
-        )
-    if recipe.augment.eval_size > recipe.augment.eval_resize:
-        raise UserError(
-            f"augment.eval_size={recipe.augment.eval_size} is larger than augment.eval_resize="
-            f"{recipe.augment.eval_resize}: the crop would leave the picture"
-        )
-    if recipe.schedule.warmup_epochs >= recipe.run.epochs:
-        raise UserError(
-            f"schedule.warmup_epochs={recipe.schedule.warmup_epochs:g} must be below run.epochs={recipe.run.epochs:g}"
-        )
-    if recipe.schedule.name == "step" and not recipe.schedule.milestones:
-        raise UserError("schedule.name=step needs schedule.milestones, such as [30, 60]")
-    if len(recipe.augment.mean) not in MODES or len(recipe.augment.mean) != len(recipe.augment.std):
-        raise UserError(
-            f"augment.mean={list(recipe.augment.mean)} and augment.std={list(recipe.augment.std)} need a number for "
-            "each channel: three for colour, one for grey"
-        )
-    if recipe.model.freeze_stages and not recipe.model.pretrained:
-        raise UserError(
-            f"model.freeze_stages={recipe.model.freeze_stages} would keep random weights; set model.pretrained"
-        )
 
 
 def flat_params(recipe: Recipe) -> dict[str, Any]:

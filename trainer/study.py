@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 Points = list[tuple[float, float]]
 """(update, error in %), in order."""
 
+Row = tuple[str, float | None, float | None]
+"""Network, training error and validation error in percent; None where there is none yet."""
+
 SETTLED = 0.15
 """Errors before this share of the training may leave the figure at its top: all begin by guessing."""
 
@@ -127,17 +130,25 @@ def epoch_means(intervals: Points, ends: Sequence[float]) -> Points:
     return [(float(steps[m].mean()), float(errors[m].mean())) for m in members if m.any()]
 
 
-def rows(study: Study, found: dict[str, Curve]) -> list[tuple[str, float | None, float | None]]:
-    """Network, training error and validation error of its last epoch, in percent."""
-    table: list[tuple[str, float | None, float | None]] = []
+def table(rows: Sequence[Row]) -> str:
+    lines = [f"{'network':<20} {'training error':>15} {'validation error':>17}"]
+    for network, *errors in rows:
+        training, validation = ("" if error is None else f"{error:.2f} %" for error in errors)
+        lines.append(f"{network:<20} {training:>15} {validation:>17}")
+    return "\n".join(lines)
+
+
+def rows(study: Study, found: dict[str, Curve]) -> list[Row]:
+    """The errors of each network's last epoch."""
+    found_rows: list[Row] = []
     for recipe in study.recipes:
         curve = found.get(recipe.name, Curve(training=[], validation=[]))
         last = [points[-1][1] if points else None for points in (curve.training, curve.validation)]
-        table.append((study.label(recipe), last[0], last[1]))
-    return table
+        found_rows.append((study.label(recipe), last[0], last[1]))
+    return found_rows
 
 
-def report(parent: str) -> tuple["Figure", list[tuple[str, float | None, float | None]]]:
+def report(parent: str) -> tuple["Figure", list[Row]]:
     """The figure, which is logged to the parent run, and the table; also of a study that is not finished.
 
     Raises:

@@ -28,7 +28,7 @@ from trainer.importing.fitting import fit
 from trainer.importing.sources import Weights, fetch, locate
 from trainer.loop import World
 
-__all__ = ["Offer", "as_row", "ensure", "import_weights", "listing", "summary"]
+__all__ = ["Offer", "as_row", "ensure", "import_weights", "listing", "summary", "table"]
 
 FIGURES = ("top1_error_pct", "top5_error_pct")
 
@@ -86,6 +86,15 @@ def as_row(offer: Offer) -> dict[str, Any]:
     return {
         key: row[key] for key in ("architecture", "source", *FIGURES, "size_mb", "weights", "url", "checksum", "note")
     }
+
+
+def table(offers: Sequence[Offer]) -> str:
+    """What `--list` prints."""
+    lines = [f"{'architecture':<13} {'source':<26} {'top-1/top-5 error':>17} {'size':>9}"]
+    for o in offers:
+        errors = "" if o.top1_error_pct is None else f"{o.top1_error_pct:.2f} / {o.top5_error_pct:.2f} %"
+        lines.append(f"{o.architecture:<13} {o.source:<26} {errors:>17} {o.size_mb:>6,.0f} MB  {o.note}".rstrip())
+    return "\n".join(lines)
 
 
 def summary(version: Version) -> dict[str, Any]:

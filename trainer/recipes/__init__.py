@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from shared.errors import UserError
-from trainer.config import Recipe, check
+from trainer.config import Recipe
+from trainer.recipes.rules import check
 
 FOLDER = Path(__file__).parent
 SECTIONS = {f.name: f.type for f in fields(Recipe) if is_dataclass(f.type)}

@@ -1,25 +1,19 @@
-"""MLflow as the trainer writes it: one run per training, whoever restarts it.
-
-The driver creates the run and ends it; rank 0 writes into it by its id. MLflow is checked before a training starts;
-after that nothing here may stop it: a call that fails is reported once and skipped.
-"""
+"""Runs, begun and ended by the driver: one per training, one above the trainings of a study, one per import."""
 
 import getpass
 import json
-import logging
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
-from PIL import Image
 
 from shared.card import Card
 from shared.errors import UserError
@@ -29,11 +23,7 @@ from shared.store import shown_tracking_uri, tracking_uri
 from trainer.checkout import code_version
 from trainer.config import Recipe, flat_params
 from trainer.data import DataSet
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-log = logging.getLogger(__name__)
+from trainer.tracking.log import guarded, log_card
 
 RECIPE_FILE = "recipe.json"
 STUDY_FILE = "study.json"
@@ -117,10 +107,6 @@ def history(run_id: str, metric: str) -> list[tuple[float, float]]:
     return sorted((float(p.step), float(p.value)) for p in client().get_metric_history(run_id, metric))
 
 
-def log_figure(run_id: str, figure: "Figure", name: str) -> None:
-    _guarded(lambda: client().log_figure(run_id, figure, name))
-
-
 @contextmanager
 def import_run(recipe: Recipe, card: Card, source: str, params: Mapping[str, str]) -> Iterator[str]:
     """The id of a run in which imported weights are registered; it ends with the block."""
@@ -170,68 +156,13 @@ def end_run(run_id: str, status: str) -> bool:
     A run that is FINISHED keeps its status. One that never started is removed: it holds nothing.
     """
     api = client()
-    before = _guarded(lambda: api.get_run(run_id).info.status)
+    before = guarded(lambda: api.get_run(run_id).info.status)
     if before == "SCHEDULED":
-        _guarded(lambda: api.delete_run(run_id))
+        guarded(lambda: api.delete_run(run_id))
     elif before != "FINISHED":
-        _guarded(lambda: api.set_terminated(run_id, status))
+        guarded(lambda: api.set_terminated(run_id, status))
         return True
     return False
-
-
-def tag(run_id: str, key: str, value: str) -> None:
-    _guarded(lambda: client().set_tag(run_id, key, value))
-
-
-def log_card(run_id: str, card: Card) -> None:
-    _guarded(lambda: client().log_text(run_id, card.to_json(), "card.json"))
-
-
-class RunLog:
-    """Rank 0's pen. Values are sent in the background; steps that an earlier attempt logged are skipped."""
-
-    def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
-        self._api = client()
-        _guarded(lambda: self._api.update_run(run_id, status="RUNNING"))
-        history = _guarded(lambda: self._api.get_metric_history(run_id, "train/loss")) or []
-        self._logged_until = max((point.step for point in history), default=-1)
-
-    def metrics(self, values: dict[str, float], step: int) -> None:
-        if step <= self._logged_until and "train/loss" in values:
-            return
-        now = int(time.time() * 1000)
-        points = [Metric(name, value, now, step) for name, value in values.items()]
-        _guarded(lambda: self._api.log_batch(self._run_id, metrics=points, synchronous=False))
-
-    def image(self, key: str, image: Image.Image, step: int) -> None:
-        _guarded(lambda: self._api.log_image(self._run_id, image, key=key, step=step, synchronous=False))
-
-    def tag(self, key: str, value: str) -> None:
-        _guarded(lambda: self._api.log_batch(self._run_id, tags=[RunTag(key, value[:5000])], synchronous=False))
-
-    def finish(self) -> None:
-        self.flush()
-        _guarded(lambda: self._api.set_terminated(self._run_id, "FINISHED"))
-
-    def flush(self) -> None:
-        """Wait until everything is delivered."""
-        _guarded(mlflow.flush_async_logging)
-
-
-T = TypeVar("T")
-_complained = False
-
-
-def _guarded(call: Callable[[], T]) -> T | None:
-    global _complained
-    try:
-        return call()
-    except Exception as error:  # a lost metric must not end a training
-        if not _complained:
-            log.warning("MLflow at %s does not take what is logged: %s", shown_tracking_uri(), error)
-        _complained = True
-        return None
 
 
 def _origin() -> dict[str, str]:

@@ -1,0 +1,41 @@
+"""What must hold between the sections of a recipe; each field's own range stands in trainer.config."""
+
+from shared.errors import UserError
+from shared.models import check_name
+from shared.transforms import MODES
+from trainer.config import Recipe
+
+
+def check(recipe: Recipe) -> None:
+    """The rules that span fields. Raises UserError for the first one broken."""
+    check_name(recipe.model.name)
+    batch, workers = recipe.run.global_batch_size, recipe.scaling.num_workers
+    if batch % workers:
+        raise UserError(
+            f"run.global_batch_size={batch} is not divisible by scaling.num_workers={workers}; "
+            f"try {max(1, batch // workers) * workers} or {(batch // workers + 1) * workers}"
+        )
+    if recipe.augment.min_scale > recipe.augment.max_scale:
+        raise UserError(
+            f"augment.min_scale={recipe.augment.min_scale} is above augment.max_scale={recipe.augment.max_scale}"
+        )
+    if recipe.augment.eval_size > recipe.augment.eval_resize:
+        raise UserError(
+            f"augment.eval_size={recipe.augment.eval_size} is larger than augment.eval_resize="
+            f"{recipe.augment.eval_resize}: the crop would leave the picture"
+        )
+    if recipe.schedule.warmup_epochs >= recipe.run.epochs:
+        raise UserError(
+            f"schedule.warmup_epochs={recipe.schedule.warmup_epochs:g} must be below run.epochs={recipe.run.epochs:g}"
+        )
+    if recipe.schedule.name == "step" and not recipe.schedule.milestones:
+        raise UserError("schedule.name=step needs schedule.milestones, such as [30, 60]")
+    if len(recipe.augment.mean) not in MODES or len(recipe.augment.mean) != len(recipe.augment.std):
+        raise UserError(
+            f"augment.mean={list(recipe.augment.mean)} and augment.std={list(recipe.augment.std)} need a number for "
+            "each channel: three for colour, one for grey"
+        )
+    if recipe.model.freeze_stages and not recipe.model.pretrained:
+        raise UserError(
+            f"model.freeze_stages={recipe.model.freeze_stages} would keep random weights; set model.pretrained"
+        )

@@ -1,0 +1,34 @@
+"""MLflow as the trainer writes it: one run per training, whoever restarts it.
+
+The driver creates the run and ends it; rank 0 writes into it by its id. MLflow is checked before a training starts;
+after that nothing here may stop it.
+"""
+
+from trainer.tracking.log import RunLog, log_card, log_figure, tag
+from trainer.tracking.runs import (
+    CHECKPOINTS_TAG,
+    children,
+    create_parent,
+    create_run,
+    end_run,
+    find_interrupted,
+    find_study,
+    history,
+    import_run,
+)
+
+__all__ = [
+    "CHECKPOINTS_TAG",
+    "RunLog",
+    "children",
+    "create_parent",
+    "create_run",
+    "end_run",
+    "find_interrupted",
+    "find_study",
+    "history",
+    "import_run",
+    "log_card",
+    "log_figure",
+    "tag",
+]
