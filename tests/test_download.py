@@ -6,9 +6,9 @@ import multiprocessing
 import os
 
 import pytest
+from file_server import file_server
 
 from shared.errors import UserError
-from tests.file_server import file_server
 from trainer.importing import download as module
 from trainer.importing.download import download
 

@@ -5,176 +5,23 @@ import io
 import json
 import os
 import pickle
-import re
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from file_server import file_server
 from PIL import Image
+from published import assert_same, official_state, trained_like
 
 from shared import registry
 from shared.errors import UserError
 from shared.models import create_model
-from tests.file_server import file_server
 from trainer import importing
 from trainer.__main__ import main
-from trainer.importing import catalogue, checksums, download, files
-from trainer.importing.fitting import fit
+from trainer.importing import catalogue, checksums, download
 
 NARROW = ("model.width=0.125", "augment.eval_resize=72", "augment.eval_size=64")
-
-
-def trained_like(architecture: str, **options) -> torch.nn.Module:
-    """A network whose weights and statistics all differ from fresh ones."""
-    torch.manual_seed(0)
-    model = create_model(architecture, **options)
-    for name, tensor in model.state_dict().items():
-        if name.endswith("running_mean"):
-            tensor.normal_()
-        elif tensor.ndim == 1 and tensor.is_floating_point():
-            tensor.uniform_(0.5, 1.5)
-    return model.eval()
-
-
-def batch_norm(name: str) -> list[str]:
-    return [f"{name}.{part}" for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
-
-
-def official_names(letter: str, depths: tuple[int, ...], convolutions: int) -> list[str]:
-    """The keys of the authors' files in their order, from the description of the architectures."""
-    stem = ["layer0.0", "layer0.1"] if letter == "D" else ["conv1", "bn1"]
-    names = [f"{stem[0]}.weight", *batch_norm(stem[1])]
-    for level, depth in enumerate((1, 1, *depths, 1, 1), start=1):
-        if letter == "D" and level in (1, 2, 7, 8):
-            names += [f"layer{level}.0.weight", *batch_norm(f"layer{level}.1")]
-            continue
-        for block in range(depth):
-            inside = convolutions if 3 <= level <= 6 else 2
-            for i in range(1, inside + 1):
-                names += [f"layer{level}.{block}.conv{i}.weight", *batch_norm(f"layer{level}.{block}.bn{i}")]
-            dead = level == 7 and convolutions == 3  # C-58's, which is never used
-            changes = level in (2, 3, 4, 5, 6) or dead
-            if block == 0 and changes:
-                shortcut = f"layer{level}.0.downsample"
-                names += [f"{shortcut}.0.weight", *batch_norm(f"{shortcut}.1")]
-    return [*names, "fc.weight", "fc.bias"]
-
-
-ARCHITECTURES = {
-    "drn_c_26": official_names("C", (2, 2, 2, 2), 2),
-    "drn_c_58": official_names("C", (3, 4, 6, 3), 3),
-    "drn_d_22": official_names("D", (2, 2, 2, 2), 2),
-    "drn_d_54": official_names("D", (3, 4, 6, 3), 3),
-}
-
-
-def official_state(model: torch.nn.Module, architecture: str, *, counters: bool) -> dict[str, torch.Tensor]:
-    state = model.state_dict()
-    names = [name for name in ARCHITECTURES[architecture] if counters or not name.endswith("num_batches_tracked")]
-    dead = torch.ones(3)
-    return {name: dead if name.startswith("layer7.0.downsample") else state[name] for name in names}
-
-
-def mirror_name(name: str) -> str:
-    """pytorchcv's name of an official one."""
-    levels = {"1": "stage1.unit", "2": "stage2.unit", "3": "stage3.unit"}
-    name = re.sub(r"^(conv1|layer0\.0)\.", "features.init_block.conv.", name)
-    name = re.sub(r"^(bn1|layer0\.1)\.", "features.init_block.bn.", name)
-    name = re.sub(r"^layer([1278])\.([01])\.(?=[a-z_]+$)", r"layer\1.0.body.\2.", name)
-    name = re.sub(r"\.(?:downsample)\.([01])\.", r".identity_conv.\1.", name)
-    name = re.sub(r"\.(conv)(\d)\.", r".body.conv\2.0.", name)
-    name = re.sub(r"\.bn(\d)\.", r".body.conv\1.1.", name)
-    name = re.sub(r"\.0\.(?=[a-z_]+$)", ".conv.", name)
-    name = re.sub(r"\.1\.(?=[a-z_]+$)", ".bn.", name)
-    name = re.sub(
-        r"^layer(\d)\.(\d+)",
-        lambda m: f"features.{levels.get(m[1], f'stage4.level{m[1]}_unit')}{int(m[2]) + 1}",
-        name,
-    )
-    return name.replace("fc.", "output.final_conv.")
-
-
-def mirror_state(model: torch.nn.Module, architecture: str) -> dict[str, torch.Tensor]:
-    official = official_state(model, architecture, counters=False)
-    return {mirror_name(name): t for name, t in official.items() if not name.startswith("layer7.0.downsample")}
-
-
-def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
-    images = torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        assert (one(images) - other(images)).abs().max() == 0
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("layout", ["official", "official, old", "mirror"])
-def test_published_layouts_give_the_outputs_of_the_network_they_came_from(architecture, layout):
-    model = trained_like(architecture, width=0.125)
-    if layout == "mirror":
-        state = mirror_state(model, architecture)
-        assert all(name.startswith(("features.", "output.")) for name in state)
-    else:
-        state = official_state(model, architecture, counters=layout == "official")
-    assert_same(fit(state, architecture, "file", width=0.125)[0], model)
-
-
-def test_resnet18_weights_load_strictly_into_drn_a_18():
-    resnet = trained_like("resnet18")
-    drn, classes = fit(resnet.state_dict(), "drn_a_18", "file")
-    assert classes == 1000
-    assert all(torch.equal(value, resnet.state_dict()[key]) for key, value in drn.state_dict().items())
-
-
-def test_torchvisions_vgg_becomes_timms():
-    import torchvision
-
-    vgg = torchvision.models.vgg11(num_classes=3).eval()
-    ours, classes = fit(vgg.state_dict(), "vgg11", "file")
-    assert classes == 3
-    images = torch.randn(1, 3, 224, 224)
-    with torch.inference_mode():
-        torch.testing.assert_close(ours(images), vgg(images), rtol=1e-4, atol=1e-5)  # a convolution for a product
-
-
-@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
-def test_auxiliary_classifiers_may_be_missing(name):
-    state = {k: v for k, v in create_model(name).state_dict().items() if not k.lower().startswith("aux")}
-    assert fit(state, name, "file")[1] == 1000
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda s: s.pop("layer3.0.bn1.weight"),
-            r"file \(181 tensors\) is no drn_c_26: 1 missing \(first layer3",
-        ),
-        (lambda s: s.update(extra=torch.ones(1)), r"1 unexpected \(first extra\)"),
-        (lambda s: s.update({"bn1.weight": torch.ones(7)}), r"1 of another shape \(first bn1\.weight: 7 for 2\)"),
-        (
-            lambda s: s.update({"fc.weight": torch.ones(5, 4, 1, 1)}),
-            r"fc\.weight: 5 x 4 x 1 x 1 for classes x 64",
-        ),
-    ],
-)
-def test_what_differs_is_named(change, message):
-    state = create_model("drn_c_26", width=0.125).state_dict()
-    change(state)
-    with pytest.raises(UserError, match=message):
-        fit(state, "drn_c_26", "file", width=0.125)
-
-
-def test_the_architecture_that_would_fit_is_named():
-    with pytest.raises(UserError, match=r"is no drn_c_26: .*; it fits drn_c_42$"):
-        fit(create_model("drn_c_42", width=0.125).state_dict(), "drn_c_26", "file", width=0.125)
-
-
-@pytest.mark.parametrize("wrapping", [{"module.": None}, {"": "state_dict"}, {"_orig_mod.module.": "model"}])
-def test_wrappings_of_training_scripts_are_taken_off(tmp_path, wrapping):
-    [(prefix, key)] = wrapping.items()
-    state = {f"{prefix}a": torch.ones(2), f"{prefix}b": torch.zeros(1)}
-    torch.save({key: state, "epoch": 3} if key else state, tmp_path / "x.pth")
-    assert list(files.read(tmp_path / "x.pth")) == ["a", "b"]
 
 
 class Code:

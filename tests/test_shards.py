@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from object_store import CREDENTIALS, object_store
 
 from shared.errors import TrainingError, UserError
-from tests.object_store import CREDENTIALS, object_store
 from trainer import recipes
 from trainer.config import DataConfig
 from trainer.data import folder_index, open_data, open_for_evaluation, shards, train_batches
