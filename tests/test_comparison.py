@@ -101,3 +101,11 @@ def test_labels_of_the_zoo_do_not_overlap():
         boxes = [Text.get_window_extent(label) for label in axes.texts]
         assert len(boxes) >= 15
         assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+
+
+def test_a_network_that_has_hardly_learned_does_not_squash_the_others():
+    networks = comparison.networks()
+    hopeless = comparison.Measurement(cost=networks[0].cost, top1_error_pct=99.9, images=500)
+    axes = comparison.draw(networks, [hopeless]).axes[0]
+    assert axes.get_ylim()[1] < 60
+    assert "100 % ↑" in {text.get_text() for text in axes.texts}

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEN_CROPS = "ten crops of each picture; all others: one"
+ABOVE_PUBLISHED = 4.0
+"""Percent above the highest published error: what was measured above that is drawn there, with its figure."""
+
 log = logging.getLogger(__name__)
 
 
@@ -154,7 +157,7 @@ def draw(networks: Sequence[Network], measured: Sequence[Measurement]) -> "Figur
     panels: tuple[tuple[Axes, _Quantity], ...] = ((by_cost, lambda c: c.gmacs), (by_size, lambda c: c.params / 1e6))
     for axes, quantity in panels:
         _draw_published(axes, published, quantity)
-        _draw_measured(axes, measured, quantity)
+        _draw_measured(axes, measured, quantity, highest=max(error for _, error in published) + ABOVE_PUBLISHED)
     handles, titles = by_cost.get_legend_handles_labels()
     figure.legend(handles, titles, loc="outside lower center", ncols=5, frameon=False)
     for axes, quantity in panels:
@@ -181,11 +184,16 @@ def _draw_published(axes: "Axes", published: Sequence[tuple[Network, float]], qu
     figures.tidy(axes)
 
 
-def _draw_measured(axes: "Axes", measured: Sequence[Measurement], quantity: _Quantity) -> None:
+def _draw_measured(axes: "Axes", measured: Sequence[Measurement], quantity: _Quantity, highest: float) -> None:
     title: str | None = _measured_title(measured)
     for m in measured:
-        x, y, colour = quantity(m.cost), m.top1_error_pct, _family(m.cost.name).colour
-        axes.plot([x, x], [y - m.margin_pct, y + m.margin_pct], color=colour, linewidth=0.8, zorder=1)
+        x, y, colour = quantity(m.cost), min(m.top1_error_pct, highest), _family(m.cost.name).colour
+        if m.top1_error_pct > highest:  # a network that has hardly learned would squash all the others
+            axes.annotate(
+                f"{m.top1_error_pct:.0f} % \u2191", (x, y), xytext=(7, -3), textcoords="offset points", fontsize=7.5
+            )
+        else:
+            axes.plot([x, x], [y - m.margin_pct, y + m.margin_pct], color=colour, linewidth=0.8, zorder=1)
         axes.plot(
             x, y, label=title, color=colour, linewidth=0,
             marker="*", markersize=11, markerfacecolor="none", markeredgewidth=1.2, zorder=4,
