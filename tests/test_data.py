@@ -1,7 +1,6 @@
 """Data sets: found, checked, read in exact order, and robust against damaged pictures."""
 
 import gzip
-import random
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,12 @@ from shared.labels import imagenet_index
 from shared.transforms import EvalTransform
 from trainer import recipes
 from trainer.config import DataConfig
-from trainer.data import eval_batches, open_data, open_for_evaluation, train_batches
-from trainer.data.augment import TrainTransform
+from trainer.data import EvalBatches, open_data, open_for_evaluation, train_batches
 from trainer.data.photos import PhotoSamples
 
 
 def folder_config(path: Path) -> DataConfig:
-    return DataConfig(source="folder", path=str(path))
+    return DataConfig(source="folder", path=str(path), num_loader_workers=0)
 
 
 def picture(path: Path, size: tuple[int, int] = (40, 40)) -> None:
@@ -78,13 +76,13 @@ def test_evaluation_counts_every_image_once(colour_folder, world_size):
     labels = [
         label
         for rank in range(world_size)
-        for batch in eval_batches(
+        for batch in EvalBatches(
             samples,
             EvalTransform(resize=32, crop=32),
+            folder_config(colour_folder),
             batch_size=2,
             rank=rank,
             world_size=world_size,
-            num_loader_workers=0,
             pin=False,
         )
         for label in batch.labels.tolist()
@@ -212,8 +210,9 @@ def test_a_damaged_training_picture_is_replaced_by_the_next_of_its_class(damaged
 
 def test_a_damaged_validation_picture_counts_in_no_figure(damaged_folder):
     samples = open_data(folder_config(damaged_folder)).val
-    arguments = {"batch_size": 16, "rank": 0, "world_size": 1, "num_loader_workers": 0, "pin": False}
-    batches = list(eval_batches(samples, EvalTransform(resize=32, crop=32), **arguments))
+    arguments = {"batch_size": 16, "rank": 0, "world_size": 1, "pin": False}
+    config = folder_config(damaged_folder)
+    batches = list(EvalBatches(samples, EvalTransform(resize=32, crop=32), config, **arguments))
     assert sum((batch.labels < 0).sum().item() for batch in batches) == 1
     assert sum(len(batch.damaged) for batch in batches) == 1
 
@@ -259,21 +258,3 @@ def test_grey_networks_get_one_channel(tmp_path):
     batch = next(train_batches(samples.train, recipe, rank=0, world_size=1, first_step=0, last_step=1, pin=False))
     assert batch.images.shape == (6, 1, 28, 28)
     assert recipe.augment.eval_transform(samples.val.picture(0)).shape == (1, 28, 28)
-
-
-@pytest.mark.parametrize("policy", ["rand-m6-mstd0.5-inc1", "original-mstd0.5"])
-def test_automatic_augmentation_depends_on_the_seed_alone(policy):
-    transform = TrainTransform(recipes.load("resnet18", [f"augment.auto_augment={policy}"]).augment)
-    photo = PhotoSamples("train").picture(0)
-    before = random.getstate(), torch.get_rng_state()
-    first, again, other = transform(photo, 7), transform(photo, 7), transform(photo, 8)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert random.getstate() == before[0], "the generators of the program are left alone"
-    assert torch.equal(torch.get_rng_state(), before[1])
-
-
-def test_a_centre_crop_is_the_crop_of_evaluation():
-    config = recipes.load("resnet18", ["augment.crop=centre", "augment.flip=false", "augment.eval_resize=224"]).augment
-    photo = PhotoSamples("train").picture(3)
-    assert torch.equal(TrainTransform(config)(photo, 1), config.eval_transform.pixels(photo))

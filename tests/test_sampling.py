@@ -1,25 +1,30 @@
 """The order of samples: exact, and the same on any number of workers."""
 
-from itertools import pairwise
-
+import numpy as np
 import pytest
 
-from trainer.data.sampling import Plan, augmentation_seed, permuted, position, worker_batches
+from trainer.data.sampling import COLOUR, GEOMETRY, Plan, Stream, hash64, permuted, uniforms
 
 SAMPLES, BATCH, EPOCHS = 103, 30, 3
 
 
+def samples_of(stream: Stream, indices) -> list[int]:
+    return stream.samples(np.asarray(indices)).tolist()
+
+
+def a_stream(seed: int = 0, num_samples: int = SAMPLES, batch: int = BATCH, repeats: int = 1) -> Stream:
+    return Stream(seed=seed, num_samples=num_samples, global_batch_size=batch, repeats=repeats)
+
+
 def stream(world_size: int, first_step: int = 0, last_step: int | None = None) -> list[set[int]]:
     """The stream indices of every global batch."""
-    plan = Plan(num_samples=SAMPLES, global_batch_size=BATCH, epochs=EPOCHS)
+    last_step = (
+        Plan(num_samples=SAMPLES, global_batch_size=BATCH, epochs=EPOCHS).total_steps
+        if last_step is None
+        else last_step
+    )
     shares = [
-        worker_batches(
-            global_batch_size=BATCH,
-            rank=rank,
-            world_size=world_size,
-            first_step=first_step,
-            last_step=plan.total_steps if last_step is None else last_step,
-        )
+        a_stream().shares(rank=rank, world_size=world_size, first_step=first_step, last_step=last_step)
         for rank in range(world_size)
     ]
     return [set().union(*parts) for parts in zip(*shares, strict=True)]
@@ -27,19 +32,41 @@ def stream(world_size: int, first_step: int = 0, last_step: int | None = None) -
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 16, 17, 100, 1000, 4097])
 def test_a_permutation_contains_everything_once(size):
-    assert sorted(permuted(i, size, key=7) for i in range(size)) == list(range(size))
+    assert sorted(permuted(np.arange(size), size, np.full(size, hash64(7)))) == list(range(size))
 
 
 def test_every_epoch_contains_every_sample_once_in_another_order():
-    orders = [[position(0, epoch * SAMPLES + i, SAMPLES).sample for i in range(SAMPLES)] for epoch in range(EPOCHS)]
+    orders = [samples_of(a_stream(), range(e * SAMPLES, (e + 1) * SAMPLES)) for e in range(EPOCHS)]
     assert all(sorted(order) == list(range(SAMPLES)) for order in orders)
     assert orders[0] != orders[1] != orders[2]
 
 
 def test_the_seed_changes_order_and_augmentation():
-    assert [position(0, i, SAMPLES) for i in range(20)] != [position(1, i, SAMPLES) for i in range(20)]
-    assert augmentation_seed(0, 5) != augmentation_seed(1, 5)
-    assert augmentation_seed(0, 5) != augmentation_seed(0, 5 + SAMPLES), "the same picture is cropped anew every epoch"
+    indices = np.arange(20)
+    assert samples_of(a_stream(seed=0), indices) != samples_of(a_stream(seed=1), indices)
+    first = uniforms(0, indices, GEOMETRY, 4)
+    for other in (uniforms(1, indices, GEOMETRY, 4), uniforms(0, indices, COLOUR, 4)):
+        assert not np.isin(first, other).any()
+    later = uniforms(0, indices + SAMPLES, GEOMETRY, 4)
+    assert not np.isin(first, later).any(), "the same picture is cropped anew every epoch"
+
+
+def test_random_numbers_are_uniform_and_independent():
+    numbers = uniforms(3, np.arange(20_000), GEOMETRY, 3)
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    # five standard errors of the mean, the variance and the correlation of 20,000 uniform numbers
+    assert numbers.mean(axis=0) == pytest.approx([1 / 2] * 3, abs=5 * (1 / 12 / 20_000) ** 0.5)
+    assert numbers.var(axis=0) == pytest.approx([1 / 12] * 3, abs=5 * (1 / 180 / 20_000) ** 0.5)
+    neighbours = np.column_stack([numbers[:-1], numbers[1:]])
+    assert np.abs(np.corrcoef(neighbours.T) - np.eye(6)).max() < 5 / 20_000**0.5
+
+
+def test_a_position_depends_on_nothing_but_itself():
+    whole = samples_of(a_stream(), range(300))
+    numbers = uniforms(0, np.arange(300), GEOMETRY, 5)
+    assert [samples_of(a_stream(), [i])[0] for i in range(300)] == whole
+    assert np.array_equal(uniforms(0, np.array([217]), GEOMETRY, 2), numbers[217:218, :2])
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 5])
@@ -76,16 +103,20 @@ def test_a_training_may_end_within_an_epoch_and_is_evaluated_there():
 
 
 def test_repeated_augmentation_gives_a_sample_to_different_workers():
-    first_epoch = [position(0, i, 102, repeats=3) for i in range(102)]
-    assert sorted(p.sample for p in first_epoch) == sorted([p.sample for p in first_epoch[::3]] * 3)
-    assert len({p.sample for p in first_epoch}) == 34
-    shares = [
-        next(worker_batches(global_batch_size=12, rank=rank, world_size=4, first_step=0, last_step=1, repeats=3))
-        for rank in range(4)
-    ]
+    repeated = a_stream(num_samples=102, batch=12, repeats=3)
+    first_epoch = samples_of(repeated, range(102 // 12 * 12))
+    assert len(set(first_epoch)) == 32
+    assert all(first_epoch.count(sample) == 3 for sample in set(first_epoch))
+    shares = [next(repeated.shares(rank=r, world_size=4, first_step=0, last_step=1)) for r in range(4)]
     assert sorted(i for share in shares for i in share) == list(range(12))
-    for share in shares:
-        assert len({position(0, i, 102, repeats=3).sample for i in share}) == 3
+    assert all(len(set(samples_of(repeated, share))) == 3 for share in shares)
+
+
+@pytest.mark.parametrize("batch", [2048, 100, 8])
+def test_mixing_never_pairs_copies_of_one_sample(batch):
+    repeated = a_stream(num_samples=50_000, batch=batch, repeats=3)
+    pairs = np.array(samples_of(repeated, range(10 * batch))).reshape(-1, 2)
+    assert (pairs[:, 0] != pairs[:, 1]).mean() > 1 - 2 / batch  # where one copy's samples end and the next's begin
 
 
 def test_an_epoch_smaller_than_a_batch_still_counts():
@@ -97,6 +128,6 @@ def test_an_epoch_smaller_than_a_batch_still_counts():
 def test_the_order_is_well_mixed():
     """Neighbours in the stream are unrelated: their mean distance is that of random pairs, n / 3."""
     size = 2000
-    order = [permuted(i, size, key=3) for i in range(size)]
-    mean = sum(abs(a - b) for a, b in pairwise(order)) / (size - 1)
+    order = permuted(np.arange(size), size, np.full(size, hash64(3))).astype(int)
+    mean = np.abs(np.diff(order)).mean()
     assert mean == pytest.approx(size / 3, rel=0.06)  # four standard errors

@@ -7,13 +7,18 @@ import torch
 
 from shared.models import create_model
 from trainer import recipes
+from trainer.data.loader import Batch
 from trainer.data.sampling import Plan
-from trainer.losses import make_mixing, total_loss
+from trainer.losses import total_loss
 from trainer.optim import learning_rate, make_optimizer, set_learning_rate
 from trainer.step import Precision, TrainStep
 
 CPU = Precision(device=torch.device("cpu"), dtype=torch.float32)
 PLAN = Plan(num_samples=1000, global_batch_size=100, epochs=20)
+
+
+def batch_of(images: torch.Tensor, labels: torch.Tensor, first: int = 0) -> Batch:
+    return Batch(images=images, labels=labels, indices=range(first, first + len(images)), damaged=[])
 
 
 def recipe(*overrides: str):
@@ -76,7 +81,7 @@ def test_a_network_learns_a_batch_by_heart():
     step = TrainStep(model, make_optimizer(model, config), config, CPU, rank=0, world_size=1)
     images = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8)
     labels = torch.tensor([0, 1, 2, 3] * 2)
-    losses = [step(images, labels, step=i, learning_rate=0.05).loss.item() for i in range(30)]
+    losses = [step(batch_of(images, labels), step=i, learning_rate=0.05).loss.item() for i in range(30)]
     assert losses[-1] < 0.1 < losses[0]
 
 
@@ -89,7 +94,7 @@ def test_bf16_computes_the_same_loss_to_its_precision():
         config = recipe()
         step = TrainStep(model, make_optimizer(model, config), config, precision, rank=0, world_size=1)
         images = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-        losses.append(step(images, torch.tensor([0, 1, 2, 3] * 2), step=0, learning_rate=0.1).loss.item())
+        losses.append(step(batch_of(images, torch.tensor([0, 1, 2, 3] * 2)), step=0, learning_rate=0.1).loss.item())
     assert losses[0] == pytest.approx(losses[1], rel=0.02)  # bf16 has 8 bits of mantissa
 
 
@@ -101,7 +106,7 @@ def test_dropout_depends_on_the_step_alone():
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     labels = torch.tensor([0, 1, 2, 3])
     step = TrainStep(model, make_optimizer(model, config), config, CPU, rank=0, world_size=1)
-    losses = [step(images, labels, step=i, learning_rate=0.0).loss.item() for i in (0, 1, 0)]
+    losses = [step(batch_of(images, labels), step=i, learning_rate=0.0).loss.item() for i in (0, 1, 0)]
     assert losses[0] == losses[2] != losses[1]
 
 
@@ -112,7 +117,7 @@ def test_every_optimizer_lowers_the_loss_of_a_batch(name):
     config = recipes.load("lenet5", [f"optimizer.name={name}"])
     step = TrainStep(model, make_optimizer(model, config), config, CPU, rank=0, world_size=1)
     images = torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8)
-    losses = [step(images, torch.arange(8), step=i, learning_rate=0.002).loss.item() for i in range(20)]
+    losses = [step(batch_of(images, torch.arange(8)), step=i, learning_rate=0.002).loss.item() for i in range(20)]
     assert losses[-1] < losses[0]
 
 
@@ -124,12 +129,12 @@ def test_right_answers_are_counted_before_the_update():
     images = torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8)
     with torch.no_grad():
         answers = model(config.augment.eval_transform.normalize(images)).argmax(dim=1)
-    assert step(images, answers, step=0, learning_rate=0.1).right == 8
-    assert step(images, (answers + 1) % 10, step=0, learning_rate=0.1).right <= 8
+    assert step(batch_of(images, answers), step=0, learning_rate=0.1).right == 8
+    assert step(batch_of(images, (answers + 1) % 10), step=0, learning_rate=0.1).right <= 8
 
 
 @pytest.mark.parametrize("loss", ["bce", "cross_entropy"])
-def test_mixed_pictures_have_no_training_error_and_depend_on_the_step_alone(loss):
+def test_mixed_pictures_have_no_training_error_and_depend_on_their_position_alone(loss):
     config = recipes.load("lenet5", ["augment.mixup=0.2", "augment.cutmix=1.0", f"optimizer.loss={loss}"])
     images = torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8)
     losses = []
@@ -137,19 +142,10 @@ def test_mixed_pictures_have_no_training_error_and_depend_on_the_step_alone(loss
         torch.manual_seed(0)
         model = create_model("lenet5")
         step = TrainStep(model, make_optimizer(model, config), config, CPU, rank=0, world_size=1)
-        result = step(images, torch.arange(8), step=i, learning_rate=0.1)
+        result = step(batch_of(images, torch.arange(8), first=8 * i), step=i, learning_rate=0.1)
         assert result.right is None
         losses.append(result.loss.item())
     assert losses[0] == losses[2] != losses[1]
-
-
-def test_mixing_keeps_the_shares_of_pictures_and_labels_together():
-    torch.manual_seed(0)
-    mixing = make_mixing(recipes.load("lenet5", ["augment.mixup=0.8"]), num_classes=4)
-    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 8, 8)
-    mixed, shares = mixing(images.clone(), torch.arange(4))
-    assert shares.sum(dim=1).tolist() == pytest.approx([1.0] * 4)
-    torch.testing.assert_close(mixed[:, 0, 0, 0], shares @ torch.arange(4.0))
 
 
 def test_auxiliary_classifiers_count_by_the_weight_of_their_paper():

@@ -56,6 +56,13 @@ class DataConfig:
     num_loader_workers: Annotated[int, Field(ge=0)] = 2
     """Processes per training worker that read and decode pictures; 0 does it in the training process."""
 
+    prefetch_mb: Annotated[float, Field(gt=0)] = 1000.0
+    """Batches that wait in the memory of each training worker; at least one for each of its loader processes."""
+
+    decoder: Literal["fast", "pillow"] = "fast"
+    """fast: no finer than a crop needs, resized by torch; pillow: the pixels of torchvision's published recipes, at
+    half the speed. They differ by rounding, and in training alone: evaluation has Pillow's pixels."""
+
     cache_gb: Annotated[float, Field(ge=0)] = 50.0
     """shards at an address: how much of the local disk keeps what was read, on every node; 0 keeps nothing."""
 
@@ -92,9 +99,13 @@ class AugmentConfig:
     grey: Fraction = 0.0
     """Probability of turning the crop grey."""
 
+    erasing: Fraction = 0.0
+    """Probability of wiping out a random rectangle (arXiv:1708.04896)."""
+
     mixup: Annotated[float, Field(ge=0)] = 0.0
     cutmix: Annotated[float, Field(ge=0)] = 0.0
-    """Alpha of MixUp (arXiv:1710.09412) and CutMix (arXiv:1905.04899); 0 disables. With both, each update draws one."""
+    """Alpha of MixUp (arXiv:1710.09412) and CutMix (arXiv:1905.04899); 0 disables. With both, each pair
+    of pictures draws one."""
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 

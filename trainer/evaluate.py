@@ -12,7 +12,7 @@ from shared.transforms import EvalTransform
 from trainer import recipes
 from trainer.classification import Classification, classify
 from trainer.config import Recipe
-from trainer.data import Samples, eval_batches, open_for_evaluation
+from trainer.data import EvalBatches, Samples, open_for_evaluation
 from trainer.loop import EVAL_BATCH_SIZE, World
 from trainer.probes import PROBE_COUNT, Probes, gridding_metrics
 from trainer.step import choose_precision
@@ -61,13 +61,13 @@ def measure(model: nn.Module, samples: Samples, recipe: Recipe, world: World) ->
     """images, top1_error_pct, top5_error_pct, loss, damaged and gridding of a network, over all workers."""
     precision = choose_precision(recipe.run.precision, world.device)
     model = model.to(world.device).to(memory_format=precision.memory_format)
-    batches = eval_batches(
+    batches = EvalBatches(
         samples,
         recipe.augment.eval_transform,
+        recipe.data,
         batch_size=EVAL_BATCH_SIZE,
         rank=world.rank,
         world_size=world.size,
-        num_loader_workers=recipe.data.num_loader_workers,
         pin=world.device.type == "cuda",
     )
     result: Classification = classify(model, batches, recipe.augment.eval_transform, precision)

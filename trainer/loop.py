@@ -14,9 +14,9 @@ from torch import nn
 from shared.models import create_model
 from trainer import checkpoint
 from trainer.board import Progress
-from trainer.classification import Classification, average_batch_norm, classify
+from trainer.classification import average_batch_norm, classify
 from trainer.config import Recipe
-from trainer.data import DataSet, eval_batches, open_data, train_batches
+from trainer.data import DataSet, EvalBatches, open_data, train_batches
 from trainer.data.sampling import Plan
 from trainer.meters import Damage, Meter
 from trainer.optim import learning_rate, make_optimizer
@@ -95,7 +95,7 @@ def train(
     for step, batch in enumerate(meter.timed(batches), first_step):
         damage.add(batch.damaged)
         rate = learning_rate(recipe, plan, step)
-        meter.add(train_step(batch.images, batch.labels, step=step, learning_rate=rate))
+        meter.add(train_step(batch, step=step, learning_rate=rate))
         done = step + 1
 
         if done % recipe.run.log_every_steps == 0 or done == plan.total_steps:
@@ -167,18 +167,24 @@ class Validator:
     """Exact errors on the validation part, and gridding on its probe pictures."""
 
     def __init__(self, recipe: Recipe, world: World, data: DataSet, precision: Precision) -> None:
-        self.recipe = recipe
-        self.world = world
-        self.samples = data.val
         self.precision = precision
+        self.transform = recipe.augment.eval_transform
+        self.batches = EvalBatches(
+            data.val,
+            self.transform,
+            recipe.data,
+            batch_size=min(EVAL_BATCH_SIZE, recipe.run.global_batch_size),
+            rank=world.rank,
+            world_size=world.size,
+            pin=world.device.type == "cuda",
+        )
         # one worker is enough for the probes, and on a small machine the others would be in its way
-        transform = recipe.augment.eval_transform
-        self.probes = Probes(data.val.probes(PROBE_COUNT), transform, precision) if world.rank == 0 else None
+        self.probes = Probes(data.val.probes(PROBE_COUNT), self.transform, precision) if world.rank == 0 else None
         self.damage = Damage(data.val, "validation")
 
     def run(self, model: nn.Module, title: str) -> tuple[dict[str, float], Image.Image | None]:
         """The metrics of a card, and a picture of class maps. Rank 0 alone measures gridding and draws."""
-        result = self.classify(model)
+        result = classify(model, self.batches, self.transform, self.precision)
         self.damage.add(result.damaged)
         metrics = {
             "top1_error_pct": result.top1_error_pct,
@@ -190,19 +196,6 @@ class Validator:
         if self.probes is None or maps is None:
             return metrics, None
         return metrics | gridding_metrics(model, maps), draw(self.probes.pixels, maps, title)
-
-    def classify(self, model: nn.Module) -> Classification:
-        transform = self.recipe.augment.eval_transform
-        batches = eval_batches(
-            self.samples,
-            transform,
-            batch_size=min(EVAL_BATCH_SIZE, self.recipe.run.global_batch_size),
-            rank=self.world.rank,
-            world_size=self.world.size,
-            num_loader_workers=self.recipe.data.num_loader_workers,
-            pin=self.world.device.type == "cuda",
-        )
-        return classify(model, batches, transform, self.precision)
 
 
 def _grouped(metrics: dict[str, float], best: float) -> dict[str, float]:

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from shared.transforms import EvalTransform
+from trainer.augment import BatchAugmentation
 from trainer.config import Recipe
+from trainer.data.loader import Batch
 from trainer.data.sampling import hash64
-from trainer.losses import make_loss, make_mixing, right_at_top1, total_loss
+from trainer.losses import make_loss, right_at_top1, total_loss
 from trainer.optim import set_learning_rate
 
 # torch 2.15 renamed the option
@@ -64,8 +66,8 @@ class StepResult:
 class TrainStep:
     """Forward, loss, backward, update. Owns no state but the model's and the optimizer's.
 
-    The random numbers of an update (dropout, mixing) are seeded by (seed, step, rank): no generator state has to be
-    saved.
+    The random numbers of an update are seeded by (seed, step, rank), as dropout's are, or by (seed, position), as
+    augmentation's: no generator state has to be saved.
     """
 
     def __init__(
@@ -86,27 +88,23 @@ class TrainStep:
             options: dict[str, Any] = {_SYNC_BUFFERS: False, "gradient_as_bucket_view": True}
             self._forward = DistributedDataParallel(model, **options)
         self._loss = make_loss(recipe)
-        self._mixing = make_mixing(recipe, num_classes=model.num_classes)  # type: ignore[arg-type]  # timm's convention
+        self._augment = BatchAugmentation(recipe, num_classes=model.num_classes)  # type: ignore[arg-type]  # as in timm
         self._aux_weight = float(getattr(model, "aux_weight", 0.0))
-        self._transform: EvalTransform = recipe.augment.eval_transform
         self._seed = recipe.run.seed
         self._rank = rank
 
-    def __call__(self, images: Tensor, labels: Tensor, *, step: int, learning_rate: float) -> StepResult:
-        """(B, C, H, W) uint8 and (B,) int64 -> what this worker's images gave, still on the device."""
-        torch.manual_seed(hash64(self._seed, step, self._rank) >> 1)
+    def __call__(self, batch: Batch, *, step: int, learning_rate: float) -> StepResult:
+        """What this worker's images gave, still on the device."""
+        torch.manual_seed(int(hash64(self._seed, step, self._rank)) >> 1)
         set_learning_rate(self.optimizer, learning_rate)
-        inputs = prepare(images, self._transform, self.precision)
-        target = labels = labels.to(self.precision.device, non_blocking=True)
-        if self._mixing:
-            inputs, target = self._mixing(inputs, labels)
+        inputs, target = self._augment(batch, self.precision.device, self.precision.memory_format)
         with self.precision.autocast():
             outputs = self._forward(inputs)
             loss = total_loss(outputs, target, self._loss, self._aux_weight)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return StepResult(loss=loss.detach(), right=None if self._mixing else right_at_top1(outputs, labels))
+        return StepResult(loss=loss.detach(), right=None if self._augment.mixes else right_at_top1(outputs, target))
 
 
 def prepare(images: Tensor, transform: EvalTransform, precision: Precision) -> Tensor:

@@ -1,54 +1,87 @@
-"""Training augmentation of one picture, drawn from its own seed."""
+"""Training augmentation of one picture on the host: whatever changes its geometry, and policies that need Pillow."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
 from torch import Tensor
-from torchvision.transforms import v2
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
 from shared.transforms import MODES
 from trainer.config import AugmentConfig
+from trainer.data.boxes import BOX_NUMBERS, Box, crop_box
+from trainer.data.decode import decode, decode_region
+
+NUMBERS = BOX_NUMBERS + 2
+"""Random numbers that one picture takes: its crop, then flip and policy."""
 
 
 class TrainTransform:
-    """(picture, seed) -> (C, train_size, train_size), uint8. The same seed always gives the same pixels."""
+    """A picture, or its file, and random numbers -> training pixels. The same numbers always give the same pixels.
 
-    def __init__(self, config: AugmentConfig) -> None:
-        self._mode = MODES[len(config.mean)]
-        steps: list[Callable[[Image.Image], Any]] = [*_cropping(config)]
-        if config.flip:
-            steps += [v2.RandomHorizontalFlip()]
-        if config.auto_augment:
-            steps += [_auto_augment(config)]
-        if config.color_jitter:
-            steps += [v2.ColorJitter(config.color_jitter, config.color_jitter, config.color_jitter)]
-        if config.grey:
-            steps += [v2.RandomGrayscale(config.grey)]
-        # PIL's enhancers are several times faster than torch's on one small picture, so the tensor comes last
-        self._transform = v2.Compose([*steps, v2.PILToTensor()])
-        self._seeded = _seeded_everywhere if config.auto_augment else _seeded_torch
+    Args:
+        exact: Pillow's pixels, as torchvision's published recipes have them, even where that is slower.
+    """
 
-    def __call__(self, picture: Image.Image, seed: int) -> Tensor:
-        with self._seeded(seed):
-            return self._transform(picture.convert(self._mode))
+    def __init__(self, config: AugmentConfig, *, exact: bool = False) -> None:
+        self.mode = MODES[len(config.mean)]
+        self.size = config.train_size
+        self._config = config
+        self._interpolation = InterpolationMode(config.interpolation)
+        self._by_region = config.crop == "resized" and self.mode == "RGB" and not exact
+        self._policy = _policy(config) if config.auto_augment else None
+
+    def __call__(self, stored: bytes | Image.Image, numbers: Sequence[float], out: Tensor) -> None:
+        """Write one picture.
+
+        Args:
+            stored: a picture, or the contents of its file.
+            numbers: NUMBERS of them, in [0, 1).
+            out: (1, C, train_size, train_size) uint8, channels last.
+
+        Raises:
+            One of trainer.data.decode.DAMAGED.
+        """
+        if self._by_region and isinstance(stored, bytes):
+            decode_region(stored, lambda w, h: self._box(w, h, numbers), self._config.interpolation == "bicubic", out)
+        else:
+            picture = decode(stored) if isinstance(stored, bytes) else stored
+            self._crop(picture.convert(self.mode), numbers, out)
+        *_, flip, policy = numbers
+        if self._config.flip and flip < 0.5:
+            out.copy_(out.flip(3))
+        if self._policy:
+            pixels = out[0].permute(1, 2, 0).numpy()  # the same memory
+            with _seeded(int(policy * 2**53)):
+                changed = self._policy(Image.fromarray(pixels.squeeze()))
+            pixels[:] = np.asarray(changed).reshape(pixels.shape)
+
+    def _box(self, width: int, height: int, numbers: Sequence[float]) -> Box:
+        return crop_box(width, height, numbers[:BOX_NUMBERS], (self._config.min_scale, self._config.max_scale))
+
+    def _crop(self, picture: Image.Image, numbers: Sequence[float], out: Tensor) -> None:
+        """The crop as torchvision makes it of a picture of Pillow's."""
+        size = [self.size, self.size]
+        if self._config.crop == "resized":
+            left, top, width, height = self._box(*picture.size, numbers)
+            cropped = F.resized_crop(picture, top, left, height, width, size, self._interpolation)
+        elif self._config.crop == "padded":
+            picture = F.resize(picture, [self.size], self._interpolation)
+            pad = self._config.pad
+            # a box that begins outside the picture is black there, as after padding
+            left = int(numbers[0] * (picture.width + 2 * pad - self.size + 1)) - pad
+            top = int(numbers[1] * (picture.height + 2 * pad - self.size + 1)) - pad
+            cropped = picture.crop((left, top, left + self.size, top + self.size))
+        else:
+            cropped = F.center_crop(F.resize(picture, [self.size], self._interpolation), size)
+        out.copy_(F.pil_to_tensor(cropped))
 
 
-def _cropping(config: AugmentConfig) -> list[torch.nn.Module]:
-    size, interpolation = config.train_size, v2.InterpolationMode(config.interpolation)
-    if config.crop == "resized":
-        return [v2.RandomResizedCrop(size, (config.min_scale, config.max_scale), interpolation=interpolation)]
-    if config.crop == "padded":
-        return [v2.Resize(size, interpolation), v2.RandomCrop(size, padding=config.pad, pad_if_needed=True)]
-    return [v2.Resize(size, interpolation), v2.CenterCrop(size)]
-
-
-def _auto_augment(config: AugmentConfig) -> Callable[[Image.Image], Image.Image]:
+def _policy(config: AugmentConfig) -> Callable[[Image.Image], Image.Image]:
     mean = tuple(round(255 * channel) for channel in config.mean)
     # timm's usual settings: shift by up to 45 % of the side, fill with the mean colour
     settings = {"translate_const": int(config.train_size * 0.45), "img_mean": mean if len(mean) > 1 else mean[0]}
@@ -57,22 +90,13 @@ def _auto_augment(config: AugmentConfig) -> Callable[[Image.Image], Image.Image]
 
 
 @contextmanager
-def _seeded_torch(seed: int) -> Iterator[None]:
-    """torchvision draws from torch's global generator: borrow it, and leave it as it was for dropout."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def _seeded_everywhere(seed: int) -> Iterator[None]:
-    """timm draws from Python's and NumPy's global generators."""
+def _seeded(seed: int) -> Iterator[None]:
+    """timm draws from Python's and NumPy's global generators: borrow them, and leave them as they were."""
     before = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     try:
-        with _seeded_torch(seed):
-            yield
+        yield
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])

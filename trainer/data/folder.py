@@ -10,7 +10,7 @@ from PIL import Image
 
 from shared.errors import UserError
 from shared.labels import imagenet_index, imagenet_wordnet_ids
-from trainer.data.encoded import decode, probes_at_even_distances
+from trainer.data.decode import decode, probes_at_even_distances
 from trainer.data.folder_index import folder_index
 from trainer.data.store import RETRY_S, persist
 

@@ -85,7 +85,7 @@ def _val_crop(whole: Image.Image, index: int) -> tuple[int, int, int, int]:
     """A square of 60 to 100 % of the validation side's shorter edge, at a fixed pseudo-random place."""
     width, height = whole.size
     left, top = (_split(whole), 0) if width >= height else (0, _split(whole))
-    u, v, w = (hash64(_VAL_SEED, index, axis) / 2**64 for axis in range(3))
+    u, v, w = hash64(_VAL_SEED, index, np.arange(3)) / 2.0**64
     side = int(min(width - left, height - top) * (0.6 + 0.4 * u))
     x = left + int(v * (width - left - side + 1))
     y = top + int(w * (height - top - side + 1))

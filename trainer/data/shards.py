@@ -19,7 +19,7 @@ from PIL import Image
 from shared.errors import TrainingError, UserError
 from trainer.config import DataConfig
 from trainer.data.cache import Cache
-from trainer.data.encoded import decode, probes_at_even_distances
+from trainer.data.decode import decode, probes_at_even_distances
 from trainer.data.folder_index import cache_root
 from trainer.data.store import Store, open_store
 from trainer.packing.layout import FORMAT, INDEX_DTYPE, replacing, shard_name

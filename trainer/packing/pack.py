@@ -85,7 +85,8 @@ def members(part: str, number: int, shards: int, pictures: int) -> list[int]:
     first, last = number * pictures // shards, (number + 1) * pictures // shards
     if part == "val":
         return list(range(first, last))
-    return [permuted(place, pictures, hash64(pictures)) for place in range(first, last)]
+    places = np.arange(first, last)
+    return permuted(places, pictures, np.full(len(places), hash64(pictures))).tolist()
 
 
 @contextmanager

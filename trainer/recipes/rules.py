@@ -15,6 +15,11 @@ def check(recipe: Recipe) -> None:
             f"run.global_batch_size={batch} is not divisible by scaling.num_workers={workers}; "
             f"try {max(1, batch // workers) * workers} or {(batch // workers + 1) * workers}"
         )
+    if (recipe.augment.mixup or recipe.augment.cutmix) and batch % (2 * workers):
+        raise UserError(
+            f"augment.mixup and augment.cutmix mix pairs: run.global_batch_size={batch} over scaling.num_workers="
+            f"{workers} should be even for each; try {(batch // (2 * workers) + 1) * 2 * workers}"
+        )
     if recipe.augment.min_scale > recipe.augment.max_scale:
         raise UserError(
             f"augment.min_scale={recipe.augment.min_scale} is above augment.max_scale={recipe.augment.max_scale}"
