@@ -1,4 +1,4 @@
-"""Pictures that no codec can shrink, as files: shared by the tests of packing."""
+"""Pictures that no codec can shrink, and pictures as files."""
 
 import hashlib
 import io
@@ -14,9 +14,9 @@ def noise(seed: int, size: tuple[int, int] = (300, 200), mode: str = "RGB") -> I
     return Image.fromarray(values, mode=mode)
 
 
-def encoded(picture: Image.Image, kind: str = "JPEG") -> bytes:
+def encoded(picture: Image.Image, kind: str = "JPEG", quality: int = 95, **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, quality=95)
+    picture.save(buffer, kind, quality=quality, **options)
     return buffer.getvalue()
 
 
