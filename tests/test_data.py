@@ -1,20 +1,17 @@
-"""Data sets: found, checked, read in exact order, and robust against damaged pictures."""
+"""Data sets: found, checked and named."""
 
 import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torchvision import transforms as v1
 
 from shared.errors import UserError
 from shared.labels import imagenet_index
-from shared.transforms import EvalTransform
 from trainer import recipes
 from trainer.config import DataConfig
-from trainer.data import EvalBatches, open_data, open_for_evaluation, train_batches
+from trainer.data import open_data, open_for_evaluation, train_batches
 from trainer.data.photos import PhotoSamples
 
 
@@ -25,81 +22,6 @@ def folder_config(path: Path) -> DataConfig:
 def picture(path: Path, size: tuple[int, int] = (40, 40)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, "red").save(path)
-
-
-def colours_recipe(colour_folder: Path, **data: object):
-    overrides = [f"data.{key}={value}" for key, value in data.items()]
-    return recipes.load(
-        "tiny_drn_c_26",
-        ["data.source=folder", f"data.path={colour_folder}", "augment.train_size=32", "augment.eval_resize=32",
-         "augment.eval_size=32", "run.global_batch_size=12", *overrides],
-    )  # fmt: skip
-
-
-def all_training_batches(recipe, *, world_size: int = 1, first_step: int = 0, last_step: int = 5):
-    samples = open_data(recipe.data).train
-    shares = [
-        train_batches(
-            samples, recipe, rank=rank, world_size=world_size, first_step=first_step, last_step=last_step, pin=False
-        )
-        for rank in range(world_size)
-    ]
-    return [torch.cat([batch.images for batch in parts]) for parts in zip(*shares, strict=True)]
-
-
-def test_training_pictures_do_not_depend_on_workers_or_loader_processes(colour_folder):
-    reference = all_training_batches(colours_recipe(colour_folder, num_loader_workers=0))
-    for world_size, processes in ((1, 2), (2, 0), (3, 1)):
-        recipe = colours_recipe(colour_folder, num_loader_workers=processes)
-        for a, b in zip(reference, all_training_batches(recipe, world_size=world_size), strict=True):
-            assert torch.equal(a, b)
-
-
-def test_training_pictures_do_not_depend_on_where_one_starts(colour_folder):
-    recipe = colours_recipe(colour_folder, num_loader_workers=0)
-    whole = all_training_batches(recipe)
-    rest = all_training_batches(recipe, first_step=3)
-    assert all(torch.equal(a, b) for a, b in zip(whole[3:], rest, strict=True))
-
-
-def test_augmentation_leaves_the_global_random_generator_alone(colour_folder):
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    all_training_batches(colours_recipe(colour_folder, num_loader_workers=0), last_step=1)
-    assert torch.equal(torch.rand(3), expected)
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_evaluation_counts_every_image_once(colour_folder, world_size):
-    samples = open_data(folder_config(colour_folder)).val
-    labels = [
-        label
-        for rank in range(world_size)
-        for batch in EvalBatches(
-            samples,
-            EvalTransform(resize=32, crop=32),
-            folder_config(colour_folder),
-            batch_size=2,
-            rank=rank,
-            world_size=world_size,
-            pin=False,
-        )
-        for label in batch.labels.tolist()
-    ]
-    assert sorted(labels) == sorted(samples.labels.tolist())
-
-
-def test_evaluation_preprocessing_equals_torchvisions_published_one():
-    random = np.random.default_rng(0)
-    for size in ((300, 400), (257, 256), (500, 333)):
-        source = Image.fromarray(random.integers(0, 255, (*size, 3), dtype=np.uint8))
-        reference = v1.Compose([
-            v1.Resize(256), v1.CenterCrop(224), v1.ToTensor(),
-            v1.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ])  # fmt: skip
-        assert torch.equal(EvalTransform().pixels(source), v1.PILToTensor()(v1.CenterCrop(224)(v1.Resize(256)(source))))
-        torch.testing.assert_close(EvalTransform()(source), reference(source))
 
 
 def test_photos_train_and_validate_on_different_parts():
@@ -185,36 +107,6 @@ def test_missing_data_is_named(config, message):
 def test_a_torchvision_set_is_read_from_class_folders_too(colour_folder):
     data = open_data(DataConfig(source="cifar10", path=str(colour_folder)))
     assert data.train.classes == ("blue", "green", "red")
-
-
-@pytest.fixture
-def damaged_folder(tmp_path):
-    """200 training and 110 validation pictures; one of each is cut off."""
-    for part, count in (("train", 200), ("val", 110)):
-        for i in range(count):
-            picture(tmp_path / part / "ab"[i % 2] / f"{i:03}.jpg", (32 + i % 3, 32))
-    for part in ("train", "val"):
-        victim = tmp_path / part / "a" / "010.jpg"
-        victim.write_bytes(victim.read_bytes()[:300])
-    return tmp_path
-
-
-def test_a_damaged_training_picture_is_replaced_by_the_next_of_its_class(damaged_folder):
-    recipe = colours_recipe(damaged_folder, num_loader_workers=0)
-    samples = open_data(recipe.data).train
-    batches = list(train_batches(samples, recipe, rank=0, world_size=1, first_step=0, last_step=17, pin=False))
-    damaged = {sample for batch in batches for sample in batch.damaged}
-    assert {samples.name(sample) for sample in damaged} == {str(damaged_folder / "train" / "a" / "010.jpg")}
-    assert all(len(batch.images) == 12 for batch in batches)
-
-
-def test_a_damaged_validation_picture_counts_in_no_figure(damaged_folder):
-    samples = open_data(folder_config(damaged_folder)).val
-    arguments = {"batch_size": 16, "rank": 0, "world_size": 1, "pin": False}
-    config = folder_config(damaged_folder)
-    batches = list(EvalBatches(samples, EvalTransform(resize=32, crop=32), config, **arguments))
-    assert sum((batch.labels < 0).sum().item() for batch in batches) == 1
-    assert sum(len(batch.damaged) for batch in batches) == 1
 
 
 def write_idx(folder: Path, part: str, count: int) -> None:
