@@ -6,7 +6,7 @@ from shared.errors import UserError
 from shared.models import ARCHITECTURES, check_input
 from shared.models.zoo import input_size
 from trainer import quickstart, recipes
-from trainer.config import flat_params
+from trainer.tracking.runs import flat_params
 
 
 @pytest.mark.parametrize("name", recipes.names())

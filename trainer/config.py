@@ -1,6 +1,5 @@
 """Recipes: what an experiment is, as frozen dataclasses that are checked before anything starts."""
 
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -240,12 +239,3 @@ class Recipe:
             "drop_path_rate": self.model.drop_path_rate,
             "in_chans": len(self.augment.mean),
         }
-
-
-def flat_params(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as one level of `section.key`, for MLflow's table."""
-    flat: dict[str, Any] = {"recipe": recipe.name}
-    for section, values in asdict(recipe).items():
-        if isinstance(values, dict) and section != "expected":
-            flat |= {f"{section}.{key}": value for key, value in values.items()}
-    return flat

@@ -13,10 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from shared.errors import UserError
+from trainer.data.decode import DAMAGED
 from trainer.data.sampling import hash64, permuted
 from trainer.packing import index
 from trainer.packing.layout import FORMAT, read_json, remove_leftovers, shard_name, write_json
-from trainer.packing.pictures import DAMAGED, stored
+from trainer.packing.pictures import stored
 from trainer.packing.processes import in_parallel
 from trainer.packing.shard import Job, pack_shard, read_item
 from trainer.packing.source import SourcePart, open_source

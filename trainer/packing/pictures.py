@@ -15,7 +15,6 @@ EXTENSIONS = {
     "PPM": (".ppm",),
     "TIFF": (".tif", ".tiff"),
 }
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
 
 
 class Stored(NamedTuple):

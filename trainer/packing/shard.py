@@ -7,8 +7,9 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, NamedTuple
 
 from shared.errors import TrainingError
+from trainer.data.decode import DAMAGED
 from trainer.packing.layout import Item, PackedItem, part_path, read_json, replacing, shard_name, write_json
-from trainer.packing.pictures import DAMAGED, stored
+from trainer.packing.pictures import stored
 
 _BLOCK = 512
 _END = bytes(2 * _BLOCK)

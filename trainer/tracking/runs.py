@@ -21,7 +21,7 @@ from shared.models import describe
 from shared.registry import client
 from shared.store import shown_tracking_uri, tracking_uri
 from trainer.checkout import code_version
-from trainer.config import Recipe, flat_params
+from trainer.config import Recipe
 from trainer.data import DataSet
 from trainer.tracking.log import guarded, log_card
 
@@ -210,3 +210,12 @@ def _description(recipe: Recipe, data: DataSet) -> str:
         f"Expected: {recipe.expected.source}"
         + (f", top-1 error {recipe.expected.top1_error_pct} %" if recipe.expected.top1_error_pct else "")
     )
+
+
+def flat_params(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as one level of `section.key`, for MLflow's table."""
+    flat: dict[str, Any] = {"recipe": recipe.name}
+    for section, values in asdict(recipe).items():
+        if isinstance(values, dict) and section != "expected":
+            flat |= {f"{section}.{key}": value for key, value in values.items()}
+    return flat
