@@ -44,7 +44,7 @@ class TrainTransform:
             out: (1, C, train_size, train_size) uint8, channels last.
 
         Raises:
-            One of trainer.data.decode.DAMAGED.
+            DamagedPictureError
         """
         if self._by_region and isinstance(stored, bytes):
             decode_region(stored, lambda w, h: self._box(w, h, numbers), self._config.interpolation == "bicubic", out)

@@ -31,6 +31,10 @@ _DCT_SCALES = (8, 4, 2)
 """Inverse DCTs of 1, 2 and 4 samples instead of 8 have code for vector units; the others are slower than a full one."""
 
 
+class DamagedPictureError(OSError):
+    """A file's contents are no picture that can be decoded to the end."""
+
+
 class _Encoded(Protocol):
     def __len__(self) -> int: ...
 
@@ -40,17 +44,17 @@ class _Encoded(Protocol):
 
 
 def decode(data: bytes) -> Image.Image:
-    """The RGB picture, with Pillow's pixels to the last bit; raises one of DAMAGED."""
+    """The RGB picture, with Pillow's pixels to the last bit; raises DamagedPictureError."""
     if _same_as_pillow() and _size(data) is not None:
         try:
             return Image.fromarray(simplejpeg.decode_jpeg(data))
         except ValueError:
             pass
-    return Image.open(io.BytesIO(data)).convert("RGB")
+    return _by_pillow(data)
 
 
 def decode_region(data: bytes, choose: Callable[[int, int], Box], bicubic: bool, out: Tensor) -> None:
-    """Decode a region of a picture and resize it; raises one of DAMAGED.
+    """Decode a region of a picture and resize it; raises DamagedPictureError.
 
     A region of at least twice the wanted size comes at half the resolution (or a quarter, or an eighth) out of the
     inverse DCT.
@@ -64,11 +68,13 @@ def decode_region(data: bytes, choose: Callable[[int, int], Box], bicubic: bool,
         box = choose(*size)
         scale = next((s for s in _DCT_SCALES if box.height >= s * out.shape[2] and box.width >= s * out.shape[3]), 1)
         try:
-            resize(_decode_scaled(data, size, scale), _scaled(box, scale), bicubic, out)
-            return
+            pixels = _decode_scaled(data, size, scale)
         except ValueError:
             pass
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
+        else:
+            resize(pixels, _scaled(box, scale), bicubic, out)
+            return
+    picture = _by_pillow(data)
     resize(np.array(picture), choose(*picture.size), bicubic, out)
 
 
@@ -90,6 +96,13 @@ def probes_at_even_distances(samples: _Encoded, count: int) -> list[Image.Image]
         except DAMAGED:
             continue
     return found
+
+
+def _by_pillow(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except DAMAGED as error:
+        raise DamagedPictureError(str(error)) from error
 
 
 def _size(data: bytes) -> tuple[int, int] | None:

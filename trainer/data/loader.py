@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
@@ -15,7 +16,7 @@ from shared.errors import TrainingError, UserError
 from shared.transforms import EvalTransform
 from trainer.config import DataConfig, Recipe
 from trainer.data.augment import NUMBERS, TrainTransform
-from trainer.data.decode import DAMAGED
+from trainer.data.decode import DAMAGED, DamagedPictureError
 from trainer.data.sampling import GEOMETRY, Stream, uniforms
 from trainer.data.sources import Samples
 
@@ -74,13 +75,19 @@ class _TrainSet(Dataset):
         """Write `sample`, or the next of its class that is not damaged; returns which it was."""
         for candidate in _same_class_from(self.samples.labels, sample):
             try:
-                self.transform(self._stored(candidate), numbers, out)
-            except DAMAGED:
+                self.transform(self._read(candidate), numbers, out)
+            except DamagedPictureError:
                 damaged.append(candidate)
                 continue
             return candidate
         name = self.samples.classes[self.samples.labels[sample]]
         raise TrainingError(f"every picture of class {name} is damaged; replace them, or remove the class")
+
+    def _read(self, sample: int) -> bytes | Image.Image:
+        try:
+            return self._stored(sample)
+        except DAMAGED as error:
+            raise DamagedPictureError(str(error)) from error
 
 
 class _EvalSet(Dataset):
@@ -97,10 +104,12 @@ class _EvalSet(Dataset):
         damaged = []
         for i, sample in enumerate(indices):
             try:
-                images[i] = self.transform.pixels(self.samples.picture(sample))
+                picture = self.samples.picture(sample)
             except DAMAGED:
                 images[i], labels[i] = 0, SKIPPED
                 damaged.append(sample)
+            else:
+                images[i] = self.transform.pixels(picture)
         return Batch(images=images, labels=labels, indices=indices, damaged=damaged)
 
 
