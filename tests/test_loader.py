@@ -199,3 +199,28 @@ def test_a_damaged_validation_picture_counts_in_no_figure(damaged_folder):
     batches = list(EvalBatches(samples, EvalTransform(resize=32, crop=32), config, **arguments))
     assert sum((batch.labels < 0).sum().item() for batch in batches) == 1
     assert sum(len(batch.damaged) for batch in batches) == 1
+
+
+def test_memory_does_not_grow_over_epochs(colour_folder):
+    """Of this process and its loader process, over 100 updates and 10 evaluations, after as many to warm up.
+
+    15 MB may come and go with what is prefetched; keeping the pixels of 100 updates would take 300 MB.
+    """
+    recipe = colours_recipe(colour_folder, num_loader_workers=1)
+    recipe = replace(recipe, augment=replace(recipe.augment, train_size=184, eval_resize=184, eval_size=184))
+    data = open_data(recipe.data)
+    batches = train_batches(data.train, recipe, rank=0, world_size=1, first_step=0, last_step=10**6, pin=False)
+    evaluation = EvalBatches(
+        data.val, recipe.augment.eval_transform, recipe.data, batch_size=4, rank=0, world_size=1, pin=False
+    )
+
+    def megabytes_after_100_updates() -> float:
+        for _ in range(10):
+            for _ in range(10):
+                next(batches)
+            assert len(list(evaluation)) == 2
+        processes = [psutil.Process(), *psutil.Process().children()]
+        return sum(process.memory_full_info().pss for process in processes) / 1e6
+
+    before = megabytes_after_100_updates()
+    assert megabytes_after_100_updates() < before + 15
