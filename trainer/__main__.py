@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from shared.errors import TrainingError, UserError
+from trainer import bench
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -226,6 +227,8 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument("--num-processes", type=int, default=0, metavar="N", help="default: one for each core")
     pack.add_argument("--verify", action="store_true", help="read a packed set and check all of it")
     pack.set_defaults(command=_pack)
+
+    bench.add_parser(commands)
 
     quickstart = commands.add_parser("quickstart", help="train the four tiny networks that the registry lacks")
     quickstart.set_defaults(command=_quickstart)

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,15 +56,20 @@ def folder_index(root: Path) -> FolderIndex:
         folders = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
         raise UserError(f"{root} has no class folders; it should hold one folder per class with pictures in it")
-    stamp = {name: os.stat(root / name).st_mtime_ns for name in folders}
+    stamp = modification_times(root, folders)
     remembered = _recall(root, stamp)
     if remembered is not None:
         return remembered
     index = _listed(root, folders)
     if len(index.files) >= REMEMBERED_FROM and max(stamp.values()) < (time.time() - SETTLED_S) * 1e9:
-        _remember(root, stamp, index)
+        remember(root, stamp, index)
         return _recall(root, stamp) or index
     return index
+
+
+def modification_times(root: Path, folders: Sequence[str]) -> dict[str, int]:
+    """Of class folders, in ns: what tells whether an index still holds."""
+    return {name: os.stat(root / name).st_mtime_ns for name in folders}
 
 
 def _listed(root: Path, folders: list[str]) -> FolderIndex:
@@ -99,7 +105,8 @@ def _recall(root: Path, stamp: dict[str, int]) -> FolderIndex | None:
     return FolderIndex(folders=list(stamp), files=files, digest=saved["digest"])
 
 
-def _remember(root: Path, stamp: dict[str, int], index: FolderIndex) -> None:
+def remember(root: Path, stamp: dict[str, int], index: FolderIndex) -> None:
+    """Keep an index for as long as the `modification_times` are `stamp`, where the disk allows it."""
     notes = _notes(root)
     try:
         notes.parent.mkdir(parents=True, exist_ok=True)
