@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend."""
+"""The exceptions for what a user can mend: each message is one line."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,9 @@ class UserError(ValueError):
 
 class TrainingError(RuntimeError):
     """A training that cannot go on. The message is one line; the exit code is 1."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """Type and message of an error that somebody else raised, cut at 200 characters."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__

@@ -1,11 +1,11 @@
-"""What is needed to go on after an epoch, as tensors and plain values: no pickled code."""
+"""What is needed to go on after an update, as tensors and plain values: no pickled code."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 FILE_NAME = "state.pt"
 
@@ -20,12 +20,15 @@ class State:
     """Updates done."""
     best_top1_error_pct: float
     metrics: dict[str, float]
-    """Of the evaluation at this step."""
+    """Of the evaluation at this step; empty where there was none."""
     classes: list[str]
     data_digest: str
     """Of the validation part."""
     model: dict[str, Any]
+    """With the mean of all workers' running statistics."""
     optimizer: dict[str, Any]
+    batch_norm: Tensor | None = None
+    """(workers, n): the running statistics of each, where they differ: within an epoch."""
 
 
 def save(folder: Path, state: State) -> None:
@@ -38,8 +41,3 @@ def save(folder: Path, state: State) -> None:
 def load(folder: Path) -> State:
     """On the CPU."""
     return State(**torch.load(folder / FILE_NAME, map_location="cpu", weights_only=True))
-
-
-def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    model.load_state_dict(state.model)
-    optimizer.load_state_dict(state.optimizer)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from shared.transforms import EvalTransform
 from trainer.data.loader import SKIPPED, Batch
+from trainer.rollcall import all_or_none
 from trainer.step import Precision, prepare
 
 
@@ -29,18 +30,12 @@ class Classification:
 def classify(
     model: nn.Module, batches: Iterable[Batch], transform: EvalTransform, precision: Precision
 ) -> Classification:
-    """Run `model` over this worker's batches and add up over all workers. Leaves the model in eval mode."""
-    model.eval()
-    # float64 sums on the device: exact counts, and no host synchronisation per batch
-    sums = torch.zeros(4, dtype=torch.float64, device=precision.device)
-    damaged: list[int] = []
-    with torch.inference_mode():
-        for batch in batches:
-            damaged += batch.damaged
-            inputs = prepare(batch.images, transform, precision)
-            with precision.autocast():
-                logits = model(inputs)
-            sums += _batch_sums(logits.float(), batch.labels.to(precision.device, non_blocking=True))
+    """Run `model` over this worker's batches and add up over all workers. Leaves the model in eval mode.
+
+    Raises:
+        StoppedError: the storage of one of them failed.
+    """
+    sums, damaged = all_or_none(lambda: _own_sums(model, batches, transform, precision))
     if dist.is_initialized():
         dist.all_reduce(sums)
         gathered: list[list[int]] = [[]] * dist.get_world_size()
@@ -56,17 +51,22 @@ def classify(
     )
 
 
-def average_batch_norm(model: nn.Module) -> None:
-    """Replace every worker's running statistics by their mean, so that all of them evaluate, and save, one network."""
-    if not dist.is_initialized():
-        return
-    buffers = [b for b in model.buffers() if b.is_floating_point()]
-    if buffers:
-        flat = torch.cat([b.flatten() for b in buffers])
-        dist.all_reduce(flat)
-        flat /= dist.get_world_size()
-        for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
-            buffer.copy_(mean.view_as(buffer))
+def _own_sums(
+    model: nn.Module, batches: Iterable[Batch], transform: EvalTransform, precision: Precision
+) -> tuple[Tensor, list[int]]:
+    """The sums (see `_batch_sums`) and the damaged samples of this worker's batches."""
+    model.eval()
+    # float64 sums on the device: exact counts, and no host synchronisation per batch
+    sums = torch.zeros(4, dtype=torch.float64, device=precision.device)
+    damaged: list[int] = []
+    with torch.inference_mode():
+        for batch in batches:
+            damaged += batch.damaged
+            inputs = prepare(batch.images, transform, precision)
+            with precision.autocast():
+                logits = model(inputs)
+            sums += _batch_sums(logits.float(), batch.labels.to(precision.device, non_blocking=True))
+    return sums, damaged
 
 
 def _batch_sums(logits: Tensor, labels: Tensor) -> Tensor:

@@ -69,8 +69,8 @@ class DataConfig:
     """shards at an address: where that is; by default ~/.cache/degrid/shards."""
 
     retry_s: Annotated[float, Field(ge=0, le=1500)] = 300.0
-    """How long a mount or an object store that fails is asked again before the run ends. Other workers wait that long
-    for the gradients, which they do for 30 minutes."""
+    """How long a mount or an object store that fails is asked again before the run ends. The other workers wait that
+    long, which they do for 30 minutes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)

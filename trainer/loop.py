@@ -1,65 +1,41 @@
 """What every worker runs: plain PyTorch, from the first batch to the last checkpoint."""
 
 import math
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Iterator, Sequence
 
 import torch
 from PIL import Image
 from torch import nn
 
 from shared.models import create_model
-from trainer import checkpoint
-from trainer.board import Progress
-from trainer.classification import average_batch_norm, classify
+from trainer.batch_norm import average_batch_norm
+from trainer.checkpoint import State
+from trainer.classification import classify
 from trainer.config import Recipe
 from trainer.data import DataSet, EvalBatches, open_data, train_batches
+from trainer.data.loader import Batch
 from trainer.data.sampling import Plan
+from trainer.logbook import Logbook
 from trainer.meters import Damage, Meter
 from trainer.optim import learning_rate, make_optimizer
 from trainer.probes import PROBE_COUNT, Probes, draw, gridding_metrics
+from trainer.rollcall import StoppedError, all_or_none
+from trainer.saving import Saver
 from trainer.step import Precision, TrainStep, choose_precision
+from trainer.surroundings import Hooks, World
 from trainer.transfer import freeze, load_pretrained
 
 EVAL_BATCH_SIZE = 64
 """Independent of the number of workers, so that every picture is evaluated in the same company."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class World:
-    """This worker among the others."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-
-class Hooks(Protocol):
-    """What the loop needs from its surroundings. Only `save` does anything on workers other than rank 0."""
-
-    def log(self, metrics: dict[str, float], step: int) -> None: ...
-
-    def log_image(self, key: str, image: Image.Image, step: int) -> None: ...
-
-    def tag(self, key: str, value: str) -> None: ...
-
-    def progress(self, news: Progress) -> None: ...
-
-    def save(self, metrics: dict[str, float], folder: Path) -> None:
-        """Keep rank 0's `folder` as the latest checkpoint. All workers call it, and wait for each other."""
-
-
-def train(
-    recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: checkpoint.State | None = None
-) -> checkpoint.State:
+def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: State | None = None) -> State:
     """Train `recipe` to its end, from a saved state if there is one; returns the final state.
 
     Raises:
         UserError: the data set is missing or malformed.
-        TrainingError: the loss is not finite, or too many pictures are damaged.
+        StoppedError: the storage of one worker failed, or too many pictures are damaged. What was done is saved.
+        TrainingError: the loss is not finite.
     """
     data = open_data(recipe.data)
     plan = make_plan(recipe, data)
@@ -70,75 +46,72 @@ def train(
     model = model.to(world.device).to(memory_format=precision.memory_format)
     frozen = freeze(model, recipe.model.freeze_stages)
     optimizer = make_optimizer(model, recipe)
-    first_step, best = 0, math.inf
-    state = resume_from
+    train_step = TrainStep(model, optimizer, recipe, precision, world.rank, world.size)
+    saver = Saver(run_id, data, model, optimizer, world, hooks)
+    state, done = resume_from, 0
     if state is not None:
-        checkpoint.restore(state, model, optimizer)
-        first_step, best = state.step, state.best_top1_error_pct
+        saver.restore(state)
+        done = state.step
 
     batches = train_batches(
         data.train,
         recipe,
         rank=world.rank,
         world_size=world.size,
-        first_step=first_step,
+        first_step=done,
         last_step=plan.total_steps,
         pin=world.device.type == "cuda",
     )
-    train_step = TrainStep(model, optimizer, recipe, precision, world.rank, world.size)
     validator = Validator(recipe, world, data, precision)
     damage = Damage(data.train, "training")
     meter = Meter(recipe.run.global_batch_size, world.device)
-    error: float | None = None
-    news: Progress | None = None
+    logbook = Logbook(recipe, plan, hooks, best_top1_error_pct=state.best_top1_error_pct if state else math.inf)
+
+    def evaluate_and_save() -> State:
+        average_batch_norm(model)
+        metrics, picture = validator.run(model, f"{recipe.name}, epoch {done / plan.steps_per_epoch:.3g}")
+        all_or_none(damage.gather)
+        logbook.evaluated(done, metrics, picture, damage, validator.damage)
+        state = saver.save(done, metrics, logbook.best_top1_error_pct)
+        _train_mode(model, frozen)
+        meter.restart()
+        return state
+
     _train_mode(model, frozen)
-    for step, batch in enumerate(meter.timed(batches), first_step):
-        damage.add(batch.damaged)
-        rate = learning_rate(recipe, plan, step)
-        meter.add(train_step(batch, step=step, learning_rate=rate))
-        done = step + 1
-
-        if done % recipe.run.log_every_steps == 0 or done == plan.total_steps:
-            metrics = meter.read(done)
-            hooks.log({"train/lr": rate, "train/epoch": done / plan.steps_per_epoch, **metrics}, done)
-            news = Progress(
-                title=recipe.name,
-                step=done,
-                total_steps=plan.total_steps,
-                loss=metrics["train/loss"],
-                images_per_s=metrics["perf/images_per_s"],
-                seconds_left=(plan.total_steps - done) * metrics["perf/step_time_s"],
-                top1_error_pct=error,
-            )
-            hooks.progress(news)
-
-        if plan.evaluates_after(done):
-            average_batch_norm(model)
-            metrics, picture = validator.run(model, f"{recipe.name}, epoch {done / plan.steps_per_epoch:.3g}")
-            error = metrics["top1_error_pct"]
-            best = min(best, error)
-            if news is not None:
-                hooks.progress(replace(news, top1_error_pct=error))
-            damage.gather()
-            hooks.log(_grouped(metrics, best), done)
-            if picture is not None:
-                hooks.log_image("class_maps", picture, done)
-            hooks.tag("damaged_pictures", _summary(damage, validator.damage))
-            state = checkpoint.State(
-                run_id=run_id,
-                step=done,
-                best_top1_error_pct=best,
-                metrics=metrics,
-                classes=list(data.train.classes),
-                data_digest=data.val.digest,
-                model=model.state_dict(),
-                optimizer=optimizer.state_dict(),
-            )
-            _save_checkpoint(state, world, hooks)
-            _train_mode(model, frozen)
-            meter.restart()
+    try:
+        if state and plan.evaluates_after(done) and not state.metrics:  # it was stopped while evaluating
+            state = evaluate_and_save()
+        for step, batch in enumerate(meter.timed(_in_step(batches, damage)), done):
+            rate = learning_rate(recipe, plan, step)
+            meter.add(train_step(batch, step=step, learning_rate=rate))
+            done = step + 1
+            if done % recipe.run.log_every_steps == 0 or done == plan.total_steps:
+                logbook.trained(done, rate, meter.read(done))
+            if plan.evaluates_after(done):
+                state = evaluate_and_save()
+    except StoppedError as stop:  # all workers are here, after the same update
+        if done > (state.step if state else 0):
+            saver.save_at_stop(done, logbook.best_top1_error_pct, stop)
+        raise
     assert state is not None  # the last update finishes the last epoch
     return state
+
+
+def _in_step(batches: Iterator[Batch], damage: Damage) -> Iterator[Batch]:
+    """This worker's batches, each as soon as every worker has its own.
+
+    Raises:
+        StoppedError: one of them cannot have it: its storage failed, or too many pictures are damaged.
+    """
+
+    def checked() -> Batch | None:
+        batch = next(batches, None)  # None on all workers at once: they have equally many
+        if batch is not None:
+            damage.add(batch.damaged)
+        return batch
+
+    while (batch := all_or_none(checked)) is not None:
+        yield batch
 
 
 def make_plan(recipe: Recipe, data: DataSet) -> Plan:
@@ -185,7 +158,7 @@ class Validator:
     def run(self, model: nn.Module, title: str) -> tuple[dict[str, float], Image.Image | None]:
         """The metrics of a card, and a picture of class maps. Rank 0 alone measures gridding and draws."""
         result = classify(model, self.batches, self.transform, self.precision)
-        self.damage.add(result.damaged)
+        all_or_none(lambda: self.damage.add(result.damaged))
         metrics = {
             "top1_error_pct": result.top1_error_pct,
             "top5_error_pct": result.top5_error_pct,
@@ -196,22 +169,3 @@ class Validator:
         if self.probes is None or maps is None:
             return metrics, None
         return metrics | gridding_metrics(model, maps), draw(self.probes.pixels, maps, title)
-
-
-def _grouped(metrics: dict[str, float], best: float) -> dict[str, float]:
-    """The names under which MLflow's UI groups them."""
-    gridding = ("ghd", "v")
-    grouped = {f"gridding/{k}" if k in gridding else f"val/{k}": v for k, v in metrics.items()}
-    return {**grouped, "val/top1_error_pct_best": best}
-
-
-def _summary(*parts: Damage) -> str:
-    names = [name for part in parts for name in part.names(20)]
-    return f"{sum(len(part) for part in parts)}" + (f": {', '.join(names)}" if names else "")
-
-
-def _save_checkpoint(state: checkpoint.State, world: World, hooks: Hooks) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        if world.rank == 0:
-            checkpoint.save(Path(folder), state)
-        hooks.save(state.metrics, Path(folder))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from shared.errors import TrainingError, UserError
+from shared.errors import TrainingError, UserError, in_one_line
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +73,11 @@ def persist(read: Callable[[], Answer], address: str, retry_s: float, is_final: 
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise TrainingError(
-                    f"{address} could not be read for {retry_s:g} s ({_line(error)}); mend the store or the mount and "
-                    "go on with --resume, or raise data.retry_s"
+                    f"{address} could not be read for {retry_s:g} s ({in_one_line(error)}); mend the store or the "
+                    "mount and go on with --resume, or raise data.retry_s"
                 ) from error
             if wait_s >= SAID_FROM_S:
-                log.warning("%s cannot be read (%s); trying again for %.0f s", address, _line(error), left_s)
+                log.warning("%s cannot be read (%s); trying again for %.0f s", address, in_one_line(error), left_s)
         # a store that comes back is not asked by all processes at once; SystemRandom leaves the program's numbers alone
         time.sleep(min(wait_s * random.SystemRandom().uniform(0.5, 1), left_s))
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)
@@ -195,8 +195,3 @@ def _whole(data: bytes, size: int) -> bytes:
     if len(data) != size:
         raise OSError(f"{len(data):,} bytes came instead of {size:,}")
     return data
-
-
-def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__

@@ -17,6 +17,7 @@ from shared.errors import TrainingError, UserError
 from trainer import checkpoint, loop
 from trainer.board import Progress
 from trainer.config import Recipe
+from trainer.rollcall import StoppedError
 
 if TYPE_CHECKING:
     from trainer.tracking import RunLog
@@ -133,7 +134,11 @@ def _worker(config: dict[str, Any]) -> Iterator[loop.World]:
             rank=context.get_world_rank(), size=context.get_world_size(), device=ray.train.torch.get_device()
         )
     except (UserError, TrainingError) as error:
-        ray.get(board.post_verdict.remote(type(error)(str(error))))
-        raise
+        kind = UserError if isinstance(error, UserError) else TrainingError
+        ray.get(board.post_verdict.remote(kind(str(error))))
+        # Workers that stop together return: from an error Ray Train would start them anew, and before it has noticed
+        # the checkpoint that they have just reported
+        if not isinstance(error, StoppedError):
+            raise
     finally:
         logging.getLogger().removeHandler(handler)

@@ -1,0 +1,63 @@
+"""What a training tells of itself: metrics for MLflow, progress for the person who waits."""
+
+from dataclasses import replace
+
+from PIL import Image
+
+from trainer.board import Progress
+from trainer.config import Recipe
+from trainer.data.sampling import Plan
+from trainer.meters import Damage
+from trainer.surroundings import Hooks
+
+
+class Logbook:
+    """Keeps the best error, too: it is one of the things told.
+
+    Args:
+        best_top1_error_pct: so far; infinite before the first evaluation.
+    """
+
+    def __init__(self, recipe: Recipe, plan: Plan, hooks: Hooks, best_top1_error_pct: float) -> None:
+        self.best_top1_error_pct = best_top1_error_pct
+        self._recipe = recipe
+        self._plan = plan
+        self._hooks = hooks
+        self._top1_error_pct: float | None = None
+        self._news: Progress | None = None
+
+    def trained(self, done: int, rate: float, metrics: dict[str, float]) -> None:
+        """The meter's reading after `done` updates, the last of them at this learning rate."""
+        self._hooks.log({"train/lr": rate, "train/epoch": done / self._plan.steps_per_epoch, **metrics}, done)
+        self._news = Progress(
+            title=self._recipe.name,
+            step=done,
+            total_steps=self._plan.total_steps,
+            loss=metrics["train/loss"],
+            images_per_s=metrics["perf/images_per_s"],
+            seconds_left=(self._plan.total_steps - done) * metrics["perf/step_time_s"],
+            top1_error_pct=self._top1_error_pct,
+        )
+        self._hooks.progress(self._news)
+
+    def evaluated(self, done: int, metrics: dict[str, float], picture: Image.Image | None, *damage: Damage) -> None:
+        """The validation part's metrics after `done` updates, and what was found damaged by then."""
+        self._top1_error_pct = metrics["top1_error_pct"]
+        self.best_top1_error_pct = min(self.best_top1_error_pct, self._top1_error_pct)
+        if self._news is not None:
+            self._hooks.progress(replace(self._news, top1_error_pct=self._top1_error_pct))
+        self._hooks.log(_grouped(metrics) | {"val/top1_error_pct_best": self.best_top1_error_pct}, done)
+        if picture is not None:
+            self._hooks.log_image("class_maps", picture, done)
+        self._hooks.tag("damaged_pictures", _summary(*damage))
+
+
+def _grouped(metrics: dict[str, float]) -> dict[str, float]:
+    """The names under which MLflow's UI groups them."""
+    gridding = ("ghd", "v")
+    return {f"gridding/{k}" if k in gridding else f"val/{k}": v for k, v in metrics.items()}
+
+
+def _summary(*parts: Damage) -> str:
+    names = [name for part in parts for name in part.names(20)]
+    return f"{sum(len(part) for part in parts)}" + (f": {', '.join(names)}" if names else "")
