@@ -65,14 +65,15 @@ def test_every_figure_of_the_contract_is_there(images, in_a_hurry, capsys):
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert set(found) == RATIOS | {
-        "spread", "on_the_clock", "images_per_core_s", "images_per_s", "index_open_s", "index_memory_mb", "index",
-        "rounds", "processes", "batch_size", "pictures", "hardware", "versions",
+        "spread", "on_the_clock", "images_per_core_s", "images_per_s", "waited_share", "index_open_s",
+        "index_memory_mb", "index", "rounds", "processes", "batch_size", "pictures", "hardware", "versions",
     }  # fmt: skip
     assert set(found["spread"]) == set(found["on_the_clock"]) == RATIOS
     assert set(found["images_per_core_s"]) == set(found["images_per_s"]) == CONTENDERS
     for key in (*RATIOS, "spread", "on_the_clock", "images_per_core_s", "images_per_s", "index_open_s", "index"):
         assert all(math.isfinite(value) and value > 0 for value in numbers(found[key])), key
     assert all(found["spread"][name]["min"] <= found[name] <= found["spread"][name]["max"] for name in RATIOS)
+    assert 0 <= found["waited_share"] < 1
     assert found["pictures"]["source"] == str(images)
     assert (found["pictures"]["count"], found["pictures"]["undecodable"]) == (20, 1)
     assert (found["rounds"], found["processes"]) == (2, 1)

@@ -124,6 +124,7 @@ def _figures(rounds: Sequence[Round]) -> dict[str, Any]:
         "spread": {name: {"min": min(values), "max": max(values)} for name, values in found.items()},
         "on_the_clock": {name: median(values) for name, values in on_the_clock.items()},
         **{m: {name: median(getattr(r[name], m) for r in rounds) for name in rounds[0]} for m in measures},
+        "waited_share": median(speed.waited_share for r in rounds for speed in r.values()),
     }
 
 

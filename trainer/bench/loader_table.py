@@ -27,7 +27,7 @@ def table(found: Mapping[str, Any]) -> str:
         ratio = core[name] / core["reference_raw"]
         lines += [f"{label:<{width}}  {core[name]:>9,.0f} {clock[name]:>9,.0f} {ratio:>12.2f}"]
     lines += [f"{label:<{width}}  {core[name]:>9,.0f} {clock[name]:>9,.0f}" for name, label in _SCALING_ROWS.items()]
-    lines += ["", *(_ratio_line(found, name) for name in found["spread"]), *_index_lines(found), "", *_origin(found)]
+    lines += ["", *(_ratio_line(found, name) for name in found["spread"]), *_other_lines(found), "", *_origin(found)]
     return "\n".join(lines)
 
 
@@ -39,12 +39,13 @@ def _ratio_line(found: Mapping[str, Any], name: str) -> str:
     )
 
 
-def _index_lines(found: Mapping[str, Any]) -> list[str]:
+def _other_lines(found: Mapping[str, Any]) -> list[str]:
     index = found["index"]
     company = f"{index['entries']:,} entries, {index['processes']} loader processes and the one they serve"
     return [
         f"{'index_open_s':<22}  {found['index_open_s']:.3f}",
         f"{'index_memory_mb':<22}  {found['index_memory_mb']:.0f}  ({company})",
+        f"{'waited_share':<22}  {found['waited_share']:.2f}  (of the time, for a core; near 0 on a quiet machine)",
     ]
 
 

@@ -46,12 +46,19 @@ class Speed:
     images_per_s: float
     """On the clock."""
 
+    waited_share: float
+    """Part of the time in which the processes that make pictures waited for a core."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Delivered:
     images: int
+    makers: int
+    """Processes that make pictures."""
+
     elapsed_s: float
     core_s: float
+    waited_s: float
 
 
 def measure(contender: Contender) -> Speed:
@@ -66,6 +73,7 @@ def measure(contender: Contender) -> Speed:
     return Speed(
         images_per_core_s=sum(d.images for d in delivered) / sum(d.core_s for d in delivered),
         images_per_s=sum(d.images / d.elapsed_s for d in delivered) / contender.num_processes,
+        waited_share=sum(d.waited_s for d in delivered) / sum(d.elapsed_s * d.makers for d in delivered),
     )
 
 
@@ -86,38 +94,41 @@ def _deliver(stream: Callable[[], Iterator[int]], cores: Sequence[int], connecti
         if time.monotonic() >= end_at:
             break
     elapsed_s, use = time.monotonic() - started, _Use.now()
-    idle_s = use.makers * elapsed_s - (use.wanted_s - before.wanted_s)
-    core_s = use.cpu_s - before.cpu_s + max(0.0, idle_s)
-    return _Delivered(images=images, elapsed_s=elapsed_s, core_s=max(core_s, _LEAST_S))
+    waited_s = use.waited_s - before.waited_s
+    idle_s = max(0.0, use.makers * elapsed_s - (use.ran_s - before.ran_s) - waited_s)
+    core_s = max(_LEAST_S, use.cpu_s - before.cpu_s + idle_s)
+    return _Delivered(images=images, makers=use.makers, elapsed_s=elapsed_s, core_s=core_s, waited_s=waited_s)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Use:
-    """What this process and those below it have had, and wanted, since they began."""
+    """What this process and those below it have had of the cores since they began."""
 
     cpu_s: float
     makers: int
     """Processes that make pictures: those below this one, or this one where there are none."""
 
-    wanted_s: float
-    """Time in which they ran or waited for a core."""
+    ran_s: float
+    waited_s: float
+    """The makers' time on a core, and of waiting for one."""
 
     @classmethod
     def now(cls) -> "_Use":
         me = psutil.Process()
         below = me.children(recursive=True)
-        makers = below or [me]
+        accounts = [_account_s(maker) for maker in below or [me]]
         return cls(
             cpu_s=cpu_s([me, *below]),
-            makers=len(makers),
-            wanted_s=sum(map(_wanted_s, makers)),
+            makers=len(accounts),
+            ran_s=sum(ran_s for ran_s, _ in accounts),
+            waited_s=sum(waited_s for _, waited_s in accounts),
         )
 
 
-def _wanted_s(process: psutil.Process) -> float:
-    """Of its first thread: the kernel's account where it keeps one (ns on a core, ns of waiting for one, turns)."""
+def _account_s(process: psutil.Process) -> tuple[float, float]:
+    """How long its first thread ran and waited for a core; without waiting where the kernel keeps no account of it."""
     try:
-        on_core_ns, waited_ns, _ = map(int, Path(f"/proc/{process.pid}/schedstat").read_text().split())
+        ran_ns, waited_ns, _ = map(int, Path(f"/proc/{process.pid}/schedstat").read_text().split())
     except (OSError, ValueError):
-        return cpu_s([process])
-    return (on_core_ns + waited_ns) / 1e9
+        return cpu_s([process]), 0.0
+    return ran_ns / 1e9, waited_ns / 1e9
