@@ -224,7 +224,8 @@ def test_the_cache_stays_within_its_limit_with_several_processes(tmp_path):
     while any(process.is_alive() for process in processes):
         most = max(most, sum(p.stat().st_size for p in (tmp_path / "blocks").glob("*/*") if p.exists()))
         time.sleep(0.005)
-    assert 50_000 < most <= 100_000
+    # a block that gets its name while one counts may be counted twice
+    assert 50_000 < most <= 100_000 + 3 * 4_000
 
 
 def test_the_cache_forgets_what_was_used_longest_ago(tmp_path):

@@ -58,10 +58,11 @@ class Cache:
         path = self._blocks / key
         partial = path.with_name(f"{path.name}.{os.getpid()}")
         try:
-            if not self._makes_room(len(data)):
-                return
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(data)
+            if not self._makes_room(len(data), partial):
+                return
+            with partial.open("r+b") as file:
+                file.write(data)
             os.replace(partial, path)
         except OSError as error:
             if not self._said:
@@ -70,8 +71,10 @@ class Cache:
             with suppress(OSError):
                 partial.unlink()
 
-    def _makes_room(self, size: int) -> bool:
-        """Reserve `size` bytes, removing old blocks where needed."""
+    def _makes_room(self, size: int, partial: Path) -> bool:
+        """Reserve `size` bytes, removing old blocks where needed: `partial` has that size from then on, empty as it
+        is, so that another process that counts what is there counts it, too.
+        """
         if size > self.limit_bytes * KEPT_AFTER_CLEARING:
             return False
         with self._locked():
@@ -84,6 +87,8 @@ class Cache:
                 if size > shutil.disk_usage(self._blocks).free - FREE_BYTES:
                     self._write_usage(used)
                     return False
+            with partial.open("wb") as file:
+                file.truncate(size)
             self._write_usage(used + size)
             return True
 
