@@ -34,7 +34,7 @@ def all_or_none(work: Callable[[], Result]) -> Result:
     """What `work` returns on this worker, once it has succeeded on all of them.
 
     Raises:
-        StoppedError: it raised TrainingError on at least one of them; the line is the first one's.
+        StoppedError: it raised TrainingError on some of them; the line is that of the first worker among these.
     """
     failure: TrainingError | None = None
     result: Result | None = None

@@ -136,8 +136,8 @@ def _worker(config: dict[str, Any]) -> Iterator[loop.World]:
     except (UserError, TrainingError) as error:
         kind = UserError if isinstance(error, UserError) else TrainingError
         ray.get(board.post_verdict.remote(kind(str(error))))
-        # Workers that stop together return: from an error Ray Train would start them anew, and before it has noticed
-        # the checkpoint that they have just reported
+        # Workers that stop together return. After an error Ray Train would start them anew, and might not have seen
+        # the checkpoint that they reported just before it
         if not isinstance(error, StoppedError):
             raise
     finally:
