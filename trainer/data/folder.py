@@ -64,7 +64,7 @@ class FolderSamples:
             TrainingError: none can, the whole time that one waits for it.
         """
         path = self.name(index)
-        return persist(Path(path).read_bytes, path, self._retry_s, is_final=lambda error: not self._is_away(error))
+        return persist(lambda: _contents(path), path, self._retry_s, is_final=lambda error: not self._is_away(error))
 
     def picture(self, index: int) -> Image.Image:
         return decode(self.encoded(index))
@@ -80,6 +80,11 @@ class FolderSamples:
             return not os.listdir(self.root)
         except OSError:
             return True
+
+
+def _contents(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def class_order(folders: Sequence[str]) -> tuple[str, ...]:

@@ -108,13 +108,14 @@ def permuted(indices: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
     half_bits = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
     mask = (np.uint64(1) << half_bits) - np.uint64(1)
     result = indices.astype(np.uint64)
-    outside = np.ones(result.shape, dtype=bool)
-    while outside.any():
-        left, right, inner_keys = result[outside] >> half_bits, result[outside] & mask, keys[outside]
-        for i in range(_ROUNDS):
-            left, right = right, left ^ (hash64(inner_keys, i, right) & mask)
+    round_keys = np.stack([hash64(keys, i) for i in range(_ROUNDS)])
+    outside = np.arange(len(result))
+    while len(outside):
+        left, right = result[outside] >> half_bits, result[outside] & mask
+        for round_key in round_keys[:, outside]:
+            left, right = right, left ^ (_mixed(round_key, right) & mask)
         result[outside] = left << half_bits | right
-        outside = result >= size
+        outside = outside[result[outside] >= size]
     return result
 
 
@@ -123,11 +124,14 @@ def hash64(*values: int | np.ndarray) -> np.ndarray:
     chained. uint64.
     """
     state: Any = np.uint64(0x9E3779B97F4A7C15)
-    with np.errstate(over="ignore"):  # modulo 2^64 is what is meant
-        for value in values:
-            number = np.uint64(value & _MASK) if isinstance(value, int) else value.astype(np.uint64)
-            state = (state ^ number) + np.uint64(0x9E3779B97F4A7C15)
-            state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-            state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-            state = state ^ state >> np.uint64(31)
+    for value in values:
+        state = _mixed(state, np.uint64(value & _MASK) if isinstance(value, int) else value.astype(np.uint64))
     return state
+
+
+def _mixed(state: Any, number: Any) -> Any:
+    with np.errstate(over="ignore"):  # modulo 2^64 is what is meant
+        state = (state ^ number) + np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+        return state ^ state >> np.uint64(31)
