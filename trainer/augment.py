@@ -111,21 +111,26 @@ class BatchAugmentation:
 
 def _each(values: np.ndarray, like: Tensor) -> Tensor:
     """(B,) numbers -> (B, 1, 1, 1) float32 on the device of `like`."""
-    return torch.from_numpy(values.astype(np.float32)).to(like.device, non_blocking=True).view(-1, 1, 1, 1)
+    return _moved(values.astype(np.float32), like.device).view(-1, 1, 1, 1)
+
+
+def _moved(values: np.ndarray, device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(values)
+    # a copy from memory that is not pinned may wait for what the device has to do yet
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _grey(images: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, 1, H, W)."""
     if images.shape[1] == 1:
         return images
-    return (images * torch.tensor(_LUMA, device=images.device).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
 
 
 def _inside(edges: np.ndarray, images: Tensor) -> Tensor:
     """(B, 4) left, top, right, bottom -> (B, 1, H, W), whether a pixel lies in its picture's rectangle."""
-    left, top, right, bottom = (
-        torch.from_numpy(edges).to(images.device, non_blocking=True)[:, :, None, None, None].unbind(1)
-    )
+    left, top, right, bottom = _moved(edges, images.device)[:, :, None, None, None].unbind(1)
     x = torch.arange(images.shape[3], device=images.device).view(1, 1, 1, -1)
     y = torch.arange(images.shape[2], device=images.device).view(1, 1, -1, 1)
     return (x >= left) & (x < right) & (y >= top) & (y < bottom)
