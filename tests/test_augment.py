@@ -131,7 +131,7 @@ GREY = ["augment.mean=[0.5]", "augment.std=[0.5]"]
 
 
 @pytest.mark.parametrize("channels", [[], GREY], ids=["colour", "grey"])
-@pytest.mark.parametrize("policy", ["rand-m6-mstd0.5-inc1", "original-mstd0.5"])
+@pytest.mark.parametrize("policy", ["rand-m6-mstd0.5-inc1", "original-mstd0.5", "trivial"])
 def test_automatic_augmentation_depends_on_its_numbers_alone(policy, channels):
     transform = TrainTransform(augment(f"augment.auto_augment={policy}", "augment.crop=centre", *channels))
     picture = photo(PHOTO_NAMES[0])

@@ -60,6 +60,11 @@ def test_a_loss_that_explodes_stops_the_run_with_the_step(colour_folder, tmp_pat
         loop.train(recipe(colour_folder, "optimizer.base_lr=1e30"), WORLD, Recorder(tmp_path), "run")
 
 
+def test_a_loss_above_its_limit_stops_the_run_with_the_step(colour_folder, tmp_path):
+    with pytest.raises(TrainingError, match=r"updates before step 2 is [\d.]+, above run.max_loss=0.5; lower"):
+        loop.train(recipe(colour_folder, "run.max_loss=0.5"), WORLD, Recorder(tmp_path), "run")
+
+
 def copy_with_damage(source: Path, target: Path, victims: int) -> Path:
     shutil.copytree(source, target)
     for path in sorted((target / "train" / "red").iterdir())[:victims]:

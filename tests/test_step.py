@@ -65,6 +65,53 @@ def test_the_rate_of_imagenet_drops_with_the_first_update_of_epochs_30_and_60():
         assert learning_rate(config, plan, drop) == pytest.approx(rate)
 
 
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_a_polynomial_falls_to_zero_after_its_warmup(power):
+    config = recipe(
+        "optimizer.base_lr=0.4", "schedule.name=polynomial", f"schedule.power={power}", "schedule.warmup_epochs=5",
+        "run.epochs=20",
+    )  # fmt: skip
+    rates = [learning_rate(config, PLAN, step) for step in (0, 49, 50, 125, 200)]
+    assert rates == pytest.approx([0.4 / 51, 0.4 * 50 / 51, 0.4, 0.4 * 0.5**power, 0.0])
+
+
+def test_accumulating_parts_gives_the_update_of_the_whole_batch():
+    """Up to rounding: sums are made in another order. The network has no batch norm, which would see only a part."""
+    weights, results = [], []
+    for parts in (1, 4):
+        torch.manual_seed(0)
+        model = create_model("lenet5")
+        config = recipes.load("lenet5", ["run.global_batch_size=8", f"run.accumulate={parts}"])
+        step = TrainStep(model, make_optimizer(model, config), config, CPU, rank=0, world_size=1)
+        images = torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+        results += [step(batch_of(images, torch.arange(8)), step=0, learning_rate=0.01)]
+        weights += [torch.cat([p.detach().flatten() for p in model.parameters()])]
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
+    assert results[0].loss.item() == pytest.approx(results[1].loss.item(), rel=1e-5)
+    assert results[0].right == results[1].right
+
+
+def test_a_long_gradient_is_scaled_down_to_its_limit():
+    changes = []
+    for overrides in ((), ("optimizer.clip_norm=0.01",)):
+        torch.manual_seed(0)
+        model = create_model("lenet5")
+        config = recipes.load(
+            "lenet5", ["optimizer.name=sgd", "optimizer.momentum=0", "optimizer.weight_decay=0", *overrides]
+        )
+        before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+        step = TrainStep(model, make_optimizer(model, config), config, CPU, rank=0, world_size=1)
+        step(
+            batch_of(torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8), torch.arange(8)),
+            step=0,
+            learning_rate=1.0,
+        )
+        changes.append(torch.cat([p.detach().flatten() for p in model.parameters()]) - before)
+    assert changes[0].norm() > 0.01
+    assert changes[1].norm().item() == pytest.approx(0.01, rel=1e-3)
+    assert torch.cosine_similarity(changes[0], changes[1], dim=0).item() == pytest.approx(1, abs=1e-3)
+
+
 def test_a_constant_rate_stays():
     config = recipe("optimizer.base_lr=0.4", "schedule.name=constant", "run.epochs=20")
     assert {learning_rate(config, PLAN, step) for step in range(200)} == {0.4}
@@ -110,7 +157,7 @@ def test_dropout_depends_on_the_step_alone():
     assert losses[0] == losses[2] != losses[1]
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lamb"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lamb", "lars"])
 def test_every_optimizer_lowers_the_loss_of_a_batch(name):
     torch.manual_seed(0)
     model = create_model("lenet5")

@@ -35,7 +35,7 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
     Raises:
         UserError: the data set is missing or malformed.
         StoppedError: the storage of one worker failed, or too many pictures are damaged. What was done is saved.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or above run.max_loss.
     """
     data = open_data(recipe.data)
     plan = make_plan(recipe, data)
@@ -64,7 +64,7 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
     )
     validator = Validator(recipe, world, data, precision)
     damage = Damage(data.train, "training")
-    meter = Meter(recipe.run.global_batch_size, world.device)
+    meter = Meter(recipe.run.global_batch_size, world.device, recipe.run.max_loss)
     logbook = Logbook(recipe, plan, hooks, best_top1_error_pct=state.best_top1_error_pct if state else math.inf)
 
     def evaluate_and_save() -> State:

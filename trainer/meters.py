@@ -21,8 +21,9 @@ MAX_DAMAGED_SHARE = 0.01
 class Meter:
     """Loss, training error and speed since the last reading."""
 
-    def __init__(self, global_batch_size: int, device: torch.device) -> None:
+    def __init__(self, global_batch_size: int, device: torch.device, max_loss: float | None = None) -> None:
         self._global_batch_size = global_batch_size
+        self._max_loss = math.inf if max_loss is None else max_loss
         self._device = device
         self._sums = torch.zeros(2, device=device)  # losses of updates, images classified right
         self.restart()
@@ -56,7 +57,7 @@ class Meter:
         """The interval's metrics; the only place where the host waits for the device.
 
         Raises:
-            TrainingError: the loss is not finite.
+            TrainingError: the loss is not finite, or above `max_loss`.
         """
         workers = 1
         if dist.is_initialized():
@@ -69,6 +70,11 @@ class Meter:
             raise TrainingError(
                 f"the loss became {value} within the {self._steps} updates before step {step}; "
                 "lower optimizer.base_lr or lengthen schedule.warmup_epochs"
+            )
+        if value > self._max_loss:
+            raise TrainingError(
+                f"the mean loss of the {self._steps} updates before step {step} is {value:.4g}, above run.max_loss="
+                f"{self._max_loss:g}; lower optimizer.base_lr, or raise run.max_loss"
             )
         images = self._steps * self._global_batch_size
         metrics = {

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from timm.optim import Lamb, param_groups_weight_decay
+from timm.optim import Lamb, Lars, param_groups_weight_decay
 from torch import nn
 
 from trainer.config import Recipe
@@ -29,6 +29,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             return torch.optim.AdamW(groups, lr)
         case "lamb":
             return Lamb(groups, lr)
+        case "lars":
+            return Lars(groups, lr, momentum=config.momentum, nesterov=config.nesterov)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -48,17 +50,21 @@ def _groups(model: nn.Module, weight_decay: float, body_lr_factor: float) -> lis
 
 
 def learning_rate(recipe: Recipe, plan: Plan, step: int) -> float:
-    """The rate of update `step` (from 0): a linear warm-up, then constant, a cosine to zero, or drops at milestones."""
+    """The rate of update `step` (from 0): a linear warm-up, then constant, a fall to zero along a cosine or a power, or
+    drops at milestones.
+    """
     schedule = recipe.schedule
     warmup_steps = schedule.warmup_epochs * plan.steps_per_epoch
     if step < warmup_steps:
         return recipe.learning_rate * (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(1, plan.total_steps - warmup_steps)
     match schedule.name:
         case "constant":
             return recipe.learning_rate
         case "step":
             drops = sum(step >= round(epoch * plan.steps_per_epoch) for epoch in schedule.milestones)
             return recipe.learning_rate * schedule.step_factor**drops
+        case "polynomial":
+            return recipe.learning_rate * (1 - progress) ** schedule.power
         case "cosine":
-            progress = (step - warmup_steps) / max(1, plan.total_steps - warmup_steps)
             return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,7 +1,7 @@
 """One update: uint8 batch -> loss -> gradient -> new weights."""
 
 import inspect
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,8 @@ class TrainStep:
         self._loss = make_loss(recipe)
         self._augment = BatchAugmentation(recipe, num_classes=model.num_classes)  # type: ignore[arg-type]  # as in timm
         self._aux_weight = float(getattr(model, "aux_weight", 0.0))
+        self._parts = recipe.run.accumulate
+        self._clip_norm = recipe.optimizer.clip_norm
         self._seed = recipe.run.seed
         self._rank = rank
 
@@ -98,13 +100,28 @@ class TrainStep:
         torch.manual_seed(int(hash64(self._seed, step, self._rank)) >> 1)
         set_learning_rate(self.optimizer, learning_rate)
         inputs, target = self._augment(batch, self.precision.device, self.precision.memory_format)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = list(zip(inputs.chunk(self._parts), target.chunk(self._parts), strict=True))
+        with self._without_sync():
+            results = [self._backward(*part) for part in parts[:-1]]
+        results.append(self._backward(*parts[-1]))
+        if self._clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm)
+        self.optimizer.step()
+        losses, right = zip(*results, strict=True)
+        return StepResult(loss=sum(losses), right=None if self._augment.mixes else sum(right))
+
+    def _backward(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Add the gradient of one part of the batch; returns its part of the mean loss, and how many are right."""
         with self.precision.autocast():
             outputs = self._forward(inputs)
-            loss = total_loss(outputs, target, self._loss, self._aux_weight)
-        self.optimizer.zero_grad(set_to_none=True)
+            loss = total_loss(outputs, target, self._loss, self._aux_weight) / self._parts
         loss.backward()
-        self.optimizer.step()
-        return StepResult(loss=loss.detach(), right=None if self._augment.mixes else right_at_top1(outputs, target))
+        return loss.detach(), None if self._augment.mixes else right_at_top1(outputs, target)
+
+    def _without_sync(self) -> AbstractContextManager[None]:
+        """Only the last part's gradients, which are the sum, are exchanged between workers."""
+        return self._forward.no_sync() if isinstance(self._forward, DistributedDataParallel) else nullcontext()
 
 
 def prepare(images: Tensor, transform: EvalTransform, precision: Precision) -> Tensor:

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 from PIL import Image
 from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
 from torch import Tensor
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
@@ -83,6 +85,8 @@ class TrainTransform:
 
 def _policy(config: AugmentConfig) -> Callable[[Image.Image], Image.Image]:
     mean = tuple(round(255 * channel) for channel in config.mean)
+    if config.auto_augment == "trivial":
+        return v2.TrivialAugmentWide(fill=[*mean])
     # timm's usual settings: shift by up to 45 % of the side, fill with the mean colour
     settings = {"translate_const": int(config.train_size * 0.45), "img_mean": mean if len(mean) > 1 else mean[0]}
     make = rand_augment_transform if config.auto_augment.startswith("rand") else auto_augment_transform
@@ -91,12 +95,16 @@ def _policy(config: AugmentConfig) -> Callable[[Image.Image], Image.Image]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """timm draws from Python's and NumPy's global generators: borrow them, and leave them as they were."""
+    """timm draws from Python's and NumPy's global generators, torchvision from torch's: borrow them, and leave them as
+    they were.
+    """
     before = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])

@@ -15,6 +15,11 @@ def check(recipe: Recipe) -> None:
             f"run.global_batch_size={batch} is not divisible by scaling.num_workers={workers}; "
             f"try {max(1, batch // workers) * workers} or {(batch // workers + 1) * workers}"
         )
+    if batch // workers % recipe.run.accumulate:
+        raise UserError(
+            f"run.accumulate={recipe.run.accumulate} does not divide a worker's share of a batch, {batch // workers} "
+            f"(run.global_batch_size={batch} over scaling.num_workers={workers})"
+        )
     if (recipe.augment.mixup or recipe.augment.cutmix) and batch % (2 * workers):
         raise UserError(
             f"augment.mixup and augment.cutmix mix pairs: run.global_batch_size={batch} over scaling.num_workers="
