@@ -52,6 +52,7 @@ def in_a_hurry(monkeypatch):
     monkeypatch.setattr(turns, "WARM_UP_S", 0.05)
     monkeypatch.setattr(turns, "TURN_S", 0.1)
     monkeypatch.setattr(loader, "INDEX_PROCESSES", 1)
+    monkeypatch.setattr(index_cost, "ENTRIES", 200_000)
 
 
 def numbers(found) -> list[float]:
