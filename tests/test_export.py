@@ -14,6 +14,7 @@ from shared.transforms import EvalTransform
 from trainer.__main__ import main
 from trainer.export import formats, target
 
+DRN = ("drn_c_26", 0.125)
 SIZES = ((48, 48), (61, 53))
 """Of the check: the card's, and one that is no multiple of a stride."""
 
@@ -35,13 +36,13 @@ def card(architecture: str, width: float) -> Card:
 
 @pytest.fixture
 def served(monkeypatch):
-    """A narrow DRN-C in the place of the one that the registry would rebuild."""
+    """A small network in the place of the one that the registry would rebuild."""
 
-    def use(architecture: str = "drn_c_26", width: float = 0.125) -> torch.nn.Module:
+    def use(architecture: str = "cifar_resnet_small", width: float = 0.5) -> torch.nn.Module:
         torch.manual_seed(0)
         made = card(architecture, width)
         network = registry.Served(model=made.build(), card=made, version=None)
-        monkeypatch.setattr(registry, "load", lambda reference: network)
+        monkeypatch.setattr(registry, "load", lambda _: network)
         return network.model
 
     return use
@@ -53,7 +54,7 @@ def export(*arguments: object) -> int:
 
 @pytest.mark.parametrize("dense", [False, True])
 def test_a_pt2_file_agrees_with_the_network_at_sizes_that_were_not_traced(served, dense, tmp_path, capsys):
-    network, path = served(), tmp_path / "net.pt2"
+    network, path = served(*DRN if dense else ()), tmp_path / "net.pt2"
     assert export("--format", "pt2", "--output", path, "--json", *["--dense"] * dense) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["sizes"] == "any"
@@ -73,7 +74,7 @@ def test_a_pt2_file_agrees_with_the_network_at_sizes_that_were_not_traced(served
 def test_an_onnx_file_agrees_with_the_network_at_sizes_that_were_not_traced(served, dense, tmp_path):
     import onnxruntime
 
-    network, path = served(), tmp_path / "net.onnx"
+    network, path = served(*DRN if dense else ()), tmp_path / "net.onnx"
     assert export("--format", "onnx", "--output", path, *["--dense"] * dense) == 0
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == ["batch", 3, "height", "width"]
@@ -99,7 +100,7 @@ def test_the_card_lies_beside_the_file(served, tmp_path):
     served()
     path = tmp_path / "net.pt2"
     assert export("--format", "pt2", "--output", path) == 0
-    assert read_card(tmp_path / "net.pt2.card.json") == card("drn_c_26", 0.125)
+    assert read_card(tmp_path / "net.pt2.card.json") == card("cifar_resnet_small", 0.5)
 
 
 def test_a_card_with_another_transform_has_no_metrics_that_were_not_measured_with_it(served, tmp_path):
@@ -113,7 +114,7 @@ def test_a_card_with_another_transform_has_no_metrics_that_were_not_measured_wit
 
 def test_a_file_that_computes_something_else_is_not_kept(served, tmp_path, monkeypatch, capsys):
     network = served()
-    monkeypatch.setattr(formats, "open_run", lambda path, form: lambda images: network(images) * 1.01)
+    monkeypatch.setattr(formats, "open_run", lambda *_: lambda images: network(images) * 1.01)
     path = tmp_path / "net.pt2"
     path.write_text("the one before")
     assert export("--format", "pt2", "--output", path, "--overwrite") == 1
@@ -146,6 +147,6 @@ def test_bad_input_is_answered_in_one_line(arguments, message, served, tmp_path,
 
 
 def test_a_missing_package_is_named_with_the_way_to_install_it(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(target, "find_spec", lambda name: None)
+    monkeypatch.setattr(target, "find_spec", lambda _: None)
     assert export("--format", "onnx", "--output", tmp_path / "net.onnx") == 2
     assert "needs onnx, onnxscript, onnxruntime; install with: pip install onnx" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """One file from a network: traced, written, run again, and kept only if it computes what the original does."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -117,7 +118,7 @@ def _write(network: nn.Module, path: Path, form: str, returns: str, channels: in
     raise TrainingError(f"--format {form}: the network cannot be exported ({reason}); nothing was written")
 
 
-def _compare(network: nn.Module, run: formats.Run, shapes: list[tuple[int, ...]]) -> dict[str, float]:
+def _compare(network: nn.Module, run: formats.Run, shapes: Sequence[tuple[int, ...]]) -> dict[str, float]:
     """max_difference and largest_output on random pictures.
 
     Raises:
