@@ -23,6 +23,8 @@ def trace(network: nn.Module, images: Tensor, any_size: bool) -> ExportedProgram
         images: (2, C, H, W): a graph specialises on a batch of 1.
         any_size: height and width are free, as the batch size always is.
     """
+    # for inequalities that it cannot simplify it logs pages, and keeps them as they are
+    logging.getLogger("torch.fx.experimental.symbolic_shapes").setLevel(logging.ERROR)
     axes = {0: Dim.DYNAMIC} | ({2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if any_size else {})
     return torch.export.export(network, (images,), dynamic_shapes=(axes,))
 
