@@ -113,7 +113,7 @@ def test_repeated_augmentation_gives_a_sample_to_different_workers():
 
 
 @pytest.mark.parametrize("batch", [2048, 100, 8])
-def test_mixing_never_pairs_copies_of_one_sample(batch):
+def test_mixing_hardly_ever_pairs_copies_of_one_sample(batch):
     repeated = a_stream(num_samples=50_000, batch=batch, repeats=3)
     pairs = np.array(samples_of(repeated, range(10 * batch))).reshape(-1, 2)
     assert (pairs[:, 0] != pairs[:, 1]).mean() > 1 - 2 / batch  # where one copy's samples end and the next's begin

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from trainer.bench.helpers import cpu_s, in_fresh_process
+from trainer.bench.fresh import cpu_s, in_fresh_process
 from trainer.bench.pictures import pack_here
 from trainer.bench.streams import loading_recipe, open_training
 from trainer.data import train_batches

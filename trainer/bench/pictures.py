@@ -18,7 +18,7 @@ from PIL import Image
 
 from shared.errors import UserError
 from shared.photos import PHOTO_NAMES, photo
-from trainer.bench.helpers import in_fresh_process
+from trainer.bench.fresh import in_fresh_process
 from trainer.bench.streams import loading_recipe, open_training
 from trainer.data.folder_index import folder_index
 from trainer.packing import pack

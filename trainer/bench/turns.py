@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from trainer.bench.helpers import cpu_s, helpers
+from trainer.bench.fresh import cpu_s, fresh_processes
 
 WARM_UP_S = 1.0
 """From the first batch on. What lay ready is taken within it; after it, batches come as fast as they are made."""
@@ -63,7 +63,7 @@ class _Delivered:
 
 def measure(contender: Contender) -> Speed:
     """Raises TrainingError: one of its processes failed."""
-    with helpers([partial(_deliver, stream, contender.cores) for stream in contender.streams]) as receivers:
+    with fresh_processes([partial(_deliver, stream, contender.cores) for stream in contender.streams]) as receivers:
         for receiver in receivers:
             receiver.receive()
         begin_at = time.monotonic() + WARM_UP_S

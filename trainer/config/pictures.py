@@ -24,8 +24,8 @@ class DataConfig:
     """What the registry calls the data set; by default the source, or the folder's name."""
 
     repeats: Positive = 1
-    """Repeated augmentation (arXiv:1902.05509): every sample of an epoch comes so many times in a row, differently
-    augmented; an epoch is as long as ever, and so sees only a part of the samples."""
+    """Repeated augmentation (arXiv:1902.05509): every sample of an epoch comes so many times, differently augmented and
+    far apart in a batch; an epoch is as long as ever, and so sees only a part of the samples."""
 
     num_loader_workers: Annotated[int, Field(ge=0)] = 2
     """Processes per training worker that read and decode pictures; 0 does it in the training process."""

@@ -16,7 +16,7 @@ Work = Callable[[Connection], Any]
 """Its result is sent when it returns."""
 
 
-class Helper:
+class FreshProcess:
     """A process and the pipe to it."""
 
     def __init__(self, work: Work) -> None:
@@ -53,24 +53,24 @@ class Helper:
 
 
 @contextmanager
-def helpers(works: Sequence[Work]) -> Iterator[list[Helper]]:
-    started: list[Helper] = []
+def fresh_processes(works: Sequence[Work]) -> Iterator[list[FreshProcess]]:
+    started: list[FreshProcess] = []
     try:
         for work in works:
-            started.append(Helper(work))
+            started.append(FreshProcess(work))
         yield started
     finally:
-        for helper in started:
-            helper.end()
+        for process in started:
+            process.end()
 
 
 def in_fresh_process(work: Work) -> Any:
-    with helpers([work]) as (helper,):
-        return helper.receive()
+    with fresh_processes([work]) as (process,):
+        return process.receive()
 
 
 def cpu_s(processes: Iterable[psutil.Process]) -> float:
-    """Processor time that they have had since they began, in hundredths of a second."""
+    """Seconds of processor time that they have had since they began, to a hundredth."""
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
