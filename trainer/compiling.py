@@ -19,32 +19,30 @@ _MANY_SHAPES = 64
 of 8 on, it would go back to uncompiled code, and say so only in a log."""
 
 
-def check_compiler(setting: bool | str, device_type: str) -> None:
+def check_compiler(setting: str, device_type: str) -> None:
     """Raises UserError: networks cannot be compiled on this machine."""
-    if not setting:
+    if setting == "off":
         return
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise UserError(
-            f"run.compile={_toml(setting)} needs a C++ compiler, and {compiler} is not there; install it "
-            "(apt install g++), name another one in CXX, or set run.compile=false"
+            f"run.compile={setting} needs a C++ compiler, and {compiler} is not there; install it "
+            "(apt install g++), name another one in CXX, or set run.compile=off"
         )
     if device_type == "cuda" and importlib.util.find_spec("triton") is None:
-        raise UserError(
-            f"run.compile={_toml(setting)} needs Triton on a GPU; pip install triton, or set run.compile=false"
-        )
+        raise UserError(f"run.compile={setting} needs Triton on a GPU; pip install triton, or set run.compile=off")
 
 
-def compiled(module: Module, setting: bool | str) -> Module:
-    """`module`, compiled when it is first called, for every shape anew; itself if the setting is false.
+def compiled(module: Module, setting: str) -> Module:
+    """`module`, compiled when it is first called, for every shape anew; itself if that is off.
 
     Args:
-        setting: run.compile; True is torch's default mode.
+        setting: run.compile.
     """
-    if not setting:
+    if setting == "off":
         return module
     torch._dynamo.config.recompile_limit = _MANY_SHAPES
-    return torch.compile(module, mode=None if setting is True else str(setting), dynamic=False)  # type: ignore[return-value]  # it stands in for it
+    return torch.compile(module, mode=setting, dynamic=False)  # type: ignore[return-value]  # it stands in for it
 
 
 @contextmanager
@@ -56,8 +54,4 @@ def compiling() -> Iterator[None]:
     try:
         yield
     except (TorchDynamoException, InductorError) as error:
-        raise UserError(f"the network cannot be compiled ({in_one_line(error)}); set run.compile=false") from error
-
-
-def _toml(setting: bool | str) -> str:
-    return "true" if setting is True else str(setting)
+        raise UserError(f"the network cannot be compiled ({in_one_line(error)}); set run.compile=off") from error

@@ -55,7 +55,7 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
     frozen = freeze(model, recipe.model.freeze_stages)
     optimizer = make_optimizer(model, recipe)
     train_step = TrainStep(model, optimizer, recipe, precision, world.rank, world.size)
-    if recipe.run.compile:
+    if recipe.run.compile != "off":
         _compile(train_step, recipe, world)
     saver = Saver(run_id, data, model, optimizer, world, hooks)
     state, done = resume_from, 0

@@ -90,8 +90,8 @@ class RunConfig:
     """auto: bf16 where the hardware multiplies it natively, else fp32. fp16 (with a loss scale) and tf32 are for GPUs;
     weights and their updates are fp32 in any case."""
 
-    compile: bool | Literal["reduce-overhead", "max-autotune"] = False
-    """torch.compile, true for its default mode: minutes at the beginning, faster updates and evaluations after it."""
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
+    """A mode of torch.compile: minutes at the beginning, faster updates and evaluations after it."""
 
     sync_batch_norm: bool = False
     """Batch normalisation over the images of all workers, on GPUs. Without it each worker normalises its own, and
