@@ -108,7 +108,7 @@ def test_params_of_a_run_are_flat():
         ),
         (
             "run.compile=fast",
-            "run.compile='fast': input should be 'off', 'default', 'reduce-overhead' or 'max-autotune'",
+            "run.compile='fast': input should be 'off', 'default', 'reduce-overhead'",
         ),
         ("augment.min_scale=0.9", "augment.min_scale=0.9 is above augment.max_scale=0.6"),
         ("augment.eval_size=128", "augment.eval_size=128 is larger than augment.eval_resize=96"),
