@@ -112,6 +112,12 @@ def test_params_of_a_run_are_flat():
         ),
         ("augment.min_scale=0.9", "augment.min_scale=0.9 is above augment.max_scale=0.6"),
         ("augment.eval_size=128", "augment.eval_size=128 is larger than augment.eval_resize=96"),
+        ("augment.start_size=160", "augment.start_size=160 is above augment.train_size=96, to which crops grow; lower"),
+        (
+            "augment.start_size=72",
+            "start_size=72 does not reach augment.train_size=96 in steps of augment.size_step=32; try .*size_step=24",
+        ),
+        ("augment.grow_from=0.8", "augment.grow_from=0.8 must be below augment.grow_until=0.8, within 0 and 1"),
         ("schedule.name=step", "schedule.name=step needs schedule.milestones"),
         ("augment.mean=[0.5]", r"augment.mean=\[0.5\] and augment.std=.* need a number for each channel"),
         ("model.freeze_stages=1", "model.freeze_stages=1 would keep random weights; set model.pretrained"),

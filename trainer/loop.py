@@ -127,7 +127,8 @@ def _in_step(batches: Iterator[Batch], damage: Damage) -> Iterator[Batch]:
 def _compile(train_step: TrainStep, recipe: Recipe, world: World) -> None:
     """Before the first batch, so that nobody takes the minutes of compiling for a slow training."""
     began = time.perf_counter()
-    train_step.warm_up(recipe.augment.train_size, len(recipe.augment.mean))
+    for size in recipe.augment.train_sizes:
+        train_step.warm_up(size, len(recipe.augment.mean))
     if world.rank == 0:
         log.warning("compiled %s in %.0f s", recipe.model.name, time.perf_counter() - began)
 

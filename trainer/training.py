@@ -32,7 +32,7 @@ def check(recipe: Recipe) -> DataSet:
         )
     registry.check_reachable()
     data = open_data(recipe.data)
-    for size in {recipe.augment.train_size, recipe.augment.eval_size}:
+    for size in {recipe.augment.train_sizes[0], recipe.augment.train_size, recipe.augment.eval_size}:
         check_input(recipe.model.name, size, num_classes=len(data.train.classes), **recipe.model_options)
     check_classes(recipe, len(data.train.classes))
     pretrained.check(recipe)

@@ -3,7 +3,7 @@
 from shared.errors import UserError
 from shared.models import check_name
 from shared.transforms import MODES
-from trainer.config import Recipe
+from trainer.config import AugmentConfig, Recipe
 from trainer.precision import check_precision
 
 
@@ -52,6 +52,7 @@ def check(recipe: Recipe) -> None:
         raise UserError(
             f"augment.min_scale={recipe.augment.min_scale} is above augment.max_scale={recipe.augment.max_scale}"
         )
+    _check_growth(recipe.augment)
     if recipe.augment.eval_size > recipe.augment.eval_resize:
         raise UserError(
             f"augment.eval_size={recipe.augment.eval_size} is larger than augment.eval_resize="
@@ -76,4 +77,26 @@ def check(recipe: Recipe) -> None:
     if recipe.model.freeze_stages and not recipe.model.pretrained:
         raise UserError(
             f"model.freeze_stages={recipe.model.freeze_stages} would keep random weights; set model.pretrained"
+        )
+
+
+def _check_growth(augment: AugmentConfig) -> None:
+    """Of the crops, from start_size to train_size."""
+    if augment.grow_from >= augment.grow_until:
+        raise UserError(
+            f"augment.grow_from={augment.grow_from:g} must be below augment.grow_until={augment.grow_until:g}, within "
+            "0 and 1: they are shares of the training"
+        )
+    growth = augment.train_size - (augment.start_size or augment.train_size)
+    if growth < 0:
+        raise UserError(
+            f"augment.start_size={augment.start_size} is above augment.train_size={augment.train_size}, to which crops "
+            "grow; lower it, or leave it out for one size throughout"
+        )
+    if growth % augment.size_step:
+        divisors = [step for step in range(1, growth + 1) if growth % step == 0]
+        nearest = min(divisors, key=lambda step: abs(step - augment.size_step))
+        raise UserError(
+            f"augment.start_size={augment.start_size} does not reach augment.train_size={augment.train_size} in steps "
+            f"of augment.size_step={augment.size_step}; try augment.size_step={nearest}"
         )
