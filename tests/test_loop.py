@@ -120,3 +120,8 @@ def test_the_training_error_is_logged_beside_the_loss(trained):
     errors = trained.values("train/top1_error_pct")
     assert list(errors) == [2, 4, 6, 8, 10]
     assert all(0 <= error <= 100 for error in errors.values())
+
+
+def test_without_a_decay_there_is_no_average(trained):
+    assert final_state(trained).ema is None
+    assert not [name for name, _ in trained.logged if name.endswith("_ema")]

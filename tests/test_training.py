@@ -108,6 +108,7 @@ def test_the_version_carries_the_exact_error_of_its_run(trained):
     run = registry.client().get_run(trained.good.run_id)
     assert served.card.metrics["top1_error_pct"] == run.data.metrics["val/top1_error_pct"]
     assert served.card.metrics["images"] == 7
+    assert served.card.weights == "trained"
     assert served.card.classes == ("blue", "green", "red")
 
 

@@ -1,7 +1,8 @@
 """Running statistics of batch normalisation: each worker's own while training, their mean for evaluation.
 
 They stay local while training, so that no update has to broadcast them. A checkpoint within an epoch holds those of
-every worker: from their mean training would go on just as well, but not bit for bit.
+every worker: from their mean training would go on just as well, but not bit for bit. The same holds for the moving
+average of a network: each function takes all networks of a training as one module.
 """
 
 from collections.abc import Sequence

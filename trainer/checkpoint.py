@@ -20,7 +20,7 @@ class State:
     """Updates done."""
     best_top1_error_pct: float
     metrics: dict[str, float]
-    """Of the evaluation at this step; empty where there was none."""
+    """Of the evaluation at this step, of the network `to_register`; empty where there was none."""
     classes: list[str]
     data_digest: str
     """Of the validation part."""
@@ -29,6 +29,18 @@ class State:
     optimizer: dict[str, Any]
     batch_norm: Tensor | None = None
     """(workers, n): the running statistics of each, where they differ: within an epoch."""
+    ema: dict[str, Any] | None = None
+    """The moving average of `model`, where the recipe asks for it."""
+    scaler: dict[str, Any] | None = None
+    """fp16's scale; empty in other precisions."""
+    to_register: str = "raw"
+    """The network that becomes a version if training ends here, `raw` or `ema`: see trainer.validation."""
+
+    @property
+    def weights_to_register(self) -> dict[str, Any]:
+        weights = {"raw": self.model, "ema": self.ema}[self.to_register]
+        assert weights is not None
+        return weights
 
 
 def save(folder: Path, state: State) -> None:

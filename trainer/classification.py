@@ -1,6 +1,6 @@
 """Exact evaluation: every image counts once, on any number of workers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,46 +26,57 @@ class Classification:
     damaged: tuple[int, ...]
     """Samples that could not be decoded; they count in none of the figures."""
 
+    @property
+    def errors(self) -> dict[str, float]:
+        return {"top1_error_pct": self.top1_error_pct, "top5_error_pct": self.top5_error_pct, "loss": self.loss}
+
 
 def classify(
-    model: nn.Module, batches: Iterable[Batch], transform: EvalTransform, precision: Precision
-) -> Classification:
-    """Run `model` over this worker's batches and add up over all workers. Leaves the model in eval mode.
+    models: Sequence[nn.Module], batches: Iterable[Batch], transform: EvalTransform, precision: Precision
+) -> list[Classification]:
+    """Run all `models` over this worker's batches, which are read once, and add up over all workers.
+
+    Leaves the models in eval mode.
 
     Raises:
         StoppedError: the storage of one of them failed.
     """
-    sums, damaged = all_or_none(lambda: _own_sums(model, batches, transform, precision))
+    sums, damaged = all_or_none(lambda: _own_sums(models, batches, transform, precision))
     if dist.is_initialized():
         dist.all_reduce(sums)
         gathered: list[list[int]] = [[]] * dist.get_world_size()
         dist.all_gather_object(gathered, damaged)
         damaged = sorted(sample for part in gathered for sample in part)
-    images, top1_right, top5_right, loss = sums.tolist()
-    return Classification(
-        images=int(images),
-        top1_error_pct=round(100 * (1 - top1_right / max(images, 1)), 6),
-        top5_error_pct=round(100 * (1 - top5_right / max(images, 1)), 6),
-        loss=round(loss / max(images, 1), 6),
-        damaged=tuple(damaged),
-    )
+    return [
+        Classification(
+            images=int(images),
+            top1_error_pct=round(100 * (1 - top1_right / max(images, 1)), 6),
+            top5_error_pct=round(100 * (1 - top5_right / max(images, 1)), 6),
+            loss=round(loss / max(images, 1), 6),
+            damaged=tuple(damaged),
+        )
+        for images, top1_right, top5_right, loss in sums.tolist()
+    ]
 
 
 def _own_sums(
-    model: nn.Module, batches: Iterable[Batch], transform: EvalTransform, precision: Precision
+    models: Sequence[nn.Module], batches: Iterable[Batch], transform: EvalTransform, precision: Precision
 ) -> tuple[Tensor, list[int]]:
-    """The sums (see `_batch_sums`) and the damaged samples of this worker's batches."""
-    model.eval()
+    """The sums (see `_batch_sums`) of each model, (models, 4), and the damaged samples of this worker's batches."""
+    for model in models:
+        model.eval()
     # float64 sums on the device: exact counts, and no host synchronisation per batch
-    sums = torch.zeros(4, dtype=torch.float64, device=precision.device)
+    sums = torch.zeros(len(models), 4, dtype=torch.float64, device=precision.device)
     damaged: list[int] = []
     with torch.inference_mode():
         for batch in batches:
             damaged += batch.damaged
             inputs = prepare(batch.images, transform, precision)
-            with precision.autocast():
-                logits = model(inputs)
-            sums += _batch_sums(logits.float(), batch.labels.to(precision.device, non_blocking=True))
+            labels = batch.labels.to(precision.device, non_blocking=True)
+            for model, own in zip(models, sums, strict=True):
+                with precision.autocast():
+                    logits = model(inputs)
+                own += _batch_sums(logits.float(), labels)
     return sums, damaged
 
 

@@ -10,12 +10,13 @@ from torch import nn
 from shared import registry
 from shared.transforms import EvalTransform
 from trainer import recipes
-from trainer.classification import Classification, classify
+from trainer.classification import classify
 from trainer.config import Recipe
 from trainer.data import EvalBatches, Samples, open_for_evaluation
-from trainer.loop import EVAL_BATCH_SIZE, World
 from trainer.precision import choose_precision
 from trainer.probes import PROBE_COUNT, Probes, gridding_metrics
+from trainer.surroundings import World
+from trainer.validation import EVAL_BATCH_SIZE
 
 
 def evaluate(reference: str, overrides: list[str]) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def measure(model: nn.Module, samples: Samples, recipe: Recipe, world: World) ->
         world_size=world.size,
         pin=world.device.type == "cuda",
     )
-    result: Classification = classify(model, batches, recipe.augment.eval_transform, precision)
+    [result] = classify([model], batches, recipe.augment.eval_transform, precision)
     probes = Probes(samples.probes(PROBE_COUNT), recipe.augment.eval_transform, precision)
     maps = probes.class_maps(model)
     return {

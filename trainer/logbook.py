@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 
-from PIL import Image
-
 from trainer.board import Progress
 from trainer.config import Recipe
 from trainer.data.sampling import Plan
 from trainer.meters import Damage
 from trainer.surroundings import Hooks
+from trainer.validation import Evaluation
 
 
 class Logbook:
@@ -41,15 +40,15 @@ class Logbook:
         )
         self._hooks.progress(self._news)
 
-    def evaluated(self, done: int, metrics: dict[str, float], picture: Image.Image | None, *damage: Damage) -> None:
-        """The validation part's metrics after `done` updates, and what was found damaged by then."""
-        self._top1_error_pct = metrics["top1_error_pct"]
+    def evaluated(self, done: int, evaluation: Evaluation, *damage: Damage) -> None:
+        """The evaluation after `done` updates, and what was found damaged by then."""
+        self._top1_error_pct = evaluation.metrics["top1_error_pct"]
         self.best_top1_error_pct = min(self.best_top1_error_pct, self._top1_error_pct)
         if self._news is not None:
             self._hooks.progress(replace(self._news, top1_error_pct=self._top1_error_pct))
-        self._hooks.log(_grouped(metrics) | {"val/top1_error_pct_best": self.best_top1_error_pct}, done)
-        if picture is not None:
-            self._hooks.log_image("class_maps", picture, done)
+        self._hooks.log(_grouped(evaluation) | {"val/top1_error_pct_best": self.best_top1_error_pct}, done)
+        if evaluation.class_maps is not None:
+            self._hooks.log_image("class_maps", evaluation.class_maps, done)
         self._hooks.tag("damaged_pictures", _summary(*damage))
 
 
@@ -60,10 +59,15 @@ def _image_size(recipe: Recipe, plan: Plan, done: int) -> dict[str, float]:
     return {"train/image_size": recipe.augment.train_size_at(plan.share_done(done - 1))}
 
 
-def _grouped(metrics: dict[str, float]) -> dict[str, float]:
-    """The names under which MLflow's UI groups them."""
-    gridding = ("ghd", "v")
-    return {f"gridding/{k}" if k in gridding else f"val/{k}": v for k, v in metrics.items()}
+def _grouped(evaluation: Evaluation) -> dict[str, float]:
+    """The names by which MLflow's UI groups them; it sorts by name, so a figure's charts lie side by side."""
+    errors = {
+        f"val/{key}" if network == "raw" else f"val/{key}_{network}": value
+        for network, result in evaluation.results.items()
+        for key, value in result.errors.items()
+    }
+    gridding = {f"gridding/{key}": value for key, value in evaluation.gridding.items()}
+    return errors | {"val/images": float(evaluation.results["raw"].images)} | gridding
 
 
 def _summary(*parts: Damage) -> str:

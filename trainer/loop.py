@@ -6,33 +6,29 @@ import time
 from collections.abc import Iterator, Sequence
 
 import torch
-from PIL import Image
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from shared.models import create_model
 from trainer.batch_norm import average_batch_norm
 from trainer.checkpoint import State
-from trainer.classification import classify
 from trainer.config import Recipe
-from trainer.data import DataSet, EvalBatches, open_data, train_batches
+from trainer.data import DataSet, open_data, train_batches
 from trainer.data.loader import Batch
 from trainer.data.sampling import Plan
+from trainer.ema import Networks
 from trainer.logbook import Logbook
 from trainer.meters import Damage, Meter
 from trainer.optim import learning_rate, make_optimizer
-from trainer.precision import Precision, choose_precision
-from trainer.probes import PROBE_COUNT, Probes, draw, gridding_metrics
+from trainer.precision import choose_precision
 from trainer.rollcall import StoppedError, all_or_none
 from trainer.saving import Saver
 from trainer.step import TrainStep
 from trainer.surroundings import Hooks, World
 from trainer.transfer import freeze, load_pretrained
+from trainer.validation import Validator
 
 log = logging.getLogger(__name__)
-
-EVAL_BATCH_SIZE = 64
-"""Independent of the number of workers, so that every picture is evaluated in the same company."""
 
 
 def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: State | None = None) -> State:
@@ -57,7 +53,8 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
     train_step = TrainStep(model, optimizer, recipe, precision, world.rank, world.size)
     if recipe.run.compile != "off":
         _compile(train_step, recipe, world)
-    saver = Saver(run_id, data, model, optimizer, world, hooks)
+    networks = Networks(model, recipe.optimizer.ema_decay)
+    saver = Saver(run_id, data, networks, train_step, world, hooks)
     state, done = resume_from, 0
     if state is not None:
         saver.restore(state)
@@ -78,11 +75,11 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
     logbook = Logbook(recipe, plan, hooks, best_top1_error_pct=state.best_top1_error_pct if state else math.inf)
 
     def evaluate_and_save() -> State:
-        average_batch_norm(model)
-        metrics, picture = validator.run(model, f"{recipe.name}, epoch {done / plan.steps_per_epoch:.3g}")
+        average_batch_norm(networks)
+        evaluation = validator.run(networks, f"{recipe.name}, epoch {done / plan.steps_per_epoch:.3g}")
         all_or_none(damage.gather)
-        logbook.evaluated(done, metrics, picture, damage, validator.damage)
-        state = saver.save(done, metrics, logbook.best_top1_error_pct)
+        logbook.evaluated(done, evaluation, damage, validator.damage)
+        state = saver.save(done, evaluation, logbook.best_top1_error_pct)
         _train_mode(model, frozen)
         meter.restart()
         return state
@@ -95,6 +92,7 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
             rate = learning_rate(recipe, plan, step)
             meter.add(train_step(batch, step=step, learning_rate=rate))
             done = step + 1
+            networks.update_average(done)
             if done % recipe.run.log_every_steps == 0 or done == plan.total_steps:
                 logbook.trained(done, rate, meter.read(done))
             if plan.evaluates_after(done):
@@ -153,38 +151,3 @@ def _train_mode(model: nn.Module, frozen: Sequence[nn.Module]) -> None:
     model.train()
     for module in frozen:
         module.eval()
-
-
-class Validator:
-    """Exact errors on the validation part, and gridding on its probe pictures."""
-
-    def __init__(self, recipe: Recipe, world: World, data: DataSet, precision: Precision) -> None:
-        self.precision = precision
-        self.transform = recipe.augment.eval_transform
-        self.batches = EvalBatches(
-            data.val,
-            self.transform,
-            recipe.data,
-            batch_size=min(EVAL_BATCH_SIZE, recipe.run.global_batch_size),
-            rank=world.rank,
-            world_size=world.size,
-            pin=world.device.type == "cuda",
-        )
-        # one worker is enough for the probes, and on a small machine the others would be in its way
-        self.probes = Probes(data.val.probes(PROBE_COUNT), self.transform, precision) if world.rank == 0 else None
-        self.damage = Damage(data.val, "validation")
-
-    def run(self, model: nn.Module, title: str) -> tuple[dict[str, float], Image.Image | None]:
-        """The metrics of a card, and a picture of class maps. Rank 0 alone measures gridding and draws."""
-        result = classify(model, self.batches, self.transform, self.precision)
-        all_or_none(lambda: self.damage.add(result.damaged))
-        metrics = {
-            "top1_error_pct": result.top1_error_pct,
-            "top5_error_pct": result.top5_error_pct,
-            "loss": result.loss,
-            "images": float(result.images),
-        }
-        maps = self.probes.class_maps(model) if self.probes else None
-        if self.probes is None or maps is None:
-            return metrics, None
-        return metrics | gridding_metrics(model, maps), draw(self.probes.pixels, maps, title)

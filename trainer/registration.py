@@ -22,7 +22,7 @@ def register(recipe: Recipe, state: State) -> Version:
         width=recipe.model.width,
         classes=tuple(state.classes),
         transform=recipe.augment.eval_transform,
-        weights=f"trained from {recipe.model.pretrained}" if recipe.model.pretrained else "trained",
+        weights=_description(recipe, state),
         weights_sha256="",
         data=recipe.data_name,
         data_digest=state.data_digest,
@@ -32,6 +32,13 @@ def register(recipe: Recipe, state: State) -> Version:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     model = card.build()
-    model.load_state_dict(state.model)
+    model.load_state_dict(state.weights_to_register)
     tracking.log_card(state.run_id, card)
     return registry.publish(model, card, name=recipe.registered_name, run_id=state.run_id)
+
+
+def _description(recipe: Recipe, state: State) -> str:
+    trained = f"trained from {recipe.model.pretrained}" if recipe.model.pretrained else "trained"
+    if state.to_register == "raw":
+        return trained
+    return f"{trained}, exponential moving average of decay {recipe.optimizer.ema_decay}"

@@ -3,8 +3,9 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from trainer.config.fields import FORBID_UNKNOWN, Fraction, Positive
 
@@ -31,6 +32,12 @@ class ModelConfig:
     """With pretrained: so many stages (the stem and layer1, layer2, ...) keep their weights and BN statistics."""
 
 
+def _moving(decay: float) -> float:
+    if not 0 <= decay < 1:
+        raise PydanticCustomError("decay", "an average moves only with a decay of at least 0 and below 1; try 0.9999")
+    return decay
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)
 class OptimizerConfig:
     name: Literal["sgd", "adam", "adamw", "lamb", "lars"] = "sgd"
@@ -46,6 +53,10 @@ class OptimizerConfig:
 
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Longer gradients, over all parameters, are scaled down to this norm."""
+
+    ema_decay: Annotated[float, AfterValidator(_moving)] = 0.0
+    """Share of the weights' exponential moving average that an update leaves as it was, such as 0.9999, which spans
+    some 10,000 updates; 0: no average. It grows as 1 - update^(-2/3) until then (timm's ModelEmaV3)."""
 
     body_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     """With model.pretrained: factor on the learning rate of all layers but the classifier."""
