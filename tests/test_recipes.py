@@ -41,6 +41,14 @@ def test_resnets_have_a_classic_a_fast_and_a_strong_recipe():
         assert (strong.data.repeats, strong.model.drop_path_rate) == (3, 0.05)
 
 
+def test_torchvisions_second_recipe_is_there():
+    recipe = recipes.load("resnet50_v2")
+    assert (recipe.run.epochs, recipe.learning_rate, recipe.data.repeats) == (600, 0.5, 4)
+    assert (recipe.augment.train_size, recipe.augment.eval_resize, recipe.augment.eval_size) == (176, 232, 224)
+    # 32 updates of 128 images on each of 8 GPUs move its average by 1 - 0.99998, times 1024 * 32 / 600
+    assert recipe.optimizer.ema_decay**32 == pytest.approx(1 - (1 - 0.99998) * 1024 * 32 / 600, abs=2e-4)
+
+
 def test_what_a_base_reaches_is_not_expected_of_a_recipe_that_extends_it():
     assert (
         recipes.load("fashion_mnist_lenet5").expected.top1_error_pct != recipes.load("lenet5").expected.top1_error_pct
