@@ -16,10 +16,11 @@ from trainer.data import DataSet, EvalBatches, open_data, train_batches
 from trainer.data.loader import Batch
 from trainer.data.sampling import Plan
 from trainer.logbook import Logbook
-from trainer.meters import Damage, Meter
+from trainer.meters import Damage, Meter, check_validation
 from trainer.optim import learning_rate, make_optimizer
 from trainer.probes import PROBE_COUNT, Probes, draw, gridding_metrics
-from trainer.rollcall import StoppedError, all_or_none
+from trainer.profiling import profiled
+from trainer.rollcall import DivergedError, StoppedError, all_or_none
 from trainer.saving import Saver
 from trainer.step import Precision, TrainStep, choose_precision
 from trainer.surroundings import Hooks, World
@@ -35,7 +36,7 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
     Raises:
         UserError: the data set is missing or malformed.
         StoppedError: the storage of one worker failed, or too many pictures are damaged. What was done is saved.
-        TrainingError: the loss is not finite, or above run.max_loss.
+        DivergedError: the loss is not finite, or above run.max_loss. The last checkpoint stays the last.
     """
     data = open_data(recipe.data)
     plan = make_plan(recipe, data)
@@ -64,12 +65,14 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
     )
     validator = Validator(recipe, world, data, precision)
     damage = Damage(data.train, "training")
-    meter = Meter(recipe.run.global_batch_size, world.device, recipe.run.max_loss)
+    meter = Meter.of(recipe, data, precision)
     logbook = Logbook(recipe, plan, hooks, best_top1_error_pct=state.best_top1_error_pct if state else math.inf)
 
     def evaluate_and_save() -> State:
+        meter.check(done)
         average_batch_norm(model)
         metrics, picture = validator.run(model, f"{recipe.name}, epoch {done / plan.steps_per_epoch:.3g}")
+        check_validation(metrics["loss"], done)
         all_or_none(damage.gather)
         logbook.evaluated(done, metrics, picture, damage, validator.damage)
         state = saver.save(done, metrics, logbook.best_top1_error_pct)
@@ -81,7 +84,8 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
     try:
         if state and plan.evaluates_after(done) and not state.metrics:  # it was stopped while evaluating
             state = evaluate_and_save()
-        for step, batch in enumerate(meter.timed(_in_step(batches, damage)), done):
+        in_time = meter.timed(_in_step(batches, damage))
+        for step, batch in enumerate(profiled(in_time, recipe, world, hooks, done), done):
             rate = learning_rate(recipe, plan, step)
             meter.add(train_step(batch, step=step, learning_rate=rate))
             done = step + 1
@@ -89,7 +93,10 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
                 logbook.trained(done, rate, meter.read(done))
             if plan.evaluates_after(done):
                 state = evaluate_and_save()
+    except DivergedError:
+        raise
     except StoppedError as stop:  # all workers are here, after the same update
+        meter.check(done)
         if done > (state.step if state else 0):
             saver.save_at_stop(done, logbook.best_top1_error_pct, stop)
         raise

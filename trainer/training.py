@@ -11,9 +11,10 @@ from shared import registry
 from shared.errors import UserError
 from shared.models import check_input
 from shared.registry import Version
-from trainer import launch, pretrained, tracking
+from trainer import launch, pretrained, profiling, tracking
 from trainer.config import Recipe
 from trainer.data import DataSet, open_data
+from trainer.loop import make_plan
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ def check(recipe: Recipe) -> DataSet:
     data = open_data(recipe.data)
     for size in {recipe.augment.train_size, recipe.augment.eval_size}:
         check_input(recipe.model.name, size, num_classes=len(data.train.classes), **recipe.model_options)
+    profiling.check(recipe, make_plan(recipe, data).total_steps)
     pretrained.check(recipe)
     launch.check(recipe)
     return data
