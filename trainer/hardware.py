@@ -63,7 +63,9 @@ _OTHERS = re.compile(r"\bMIG\b|Laptop|Max-Q|RTX \d+ (Ti|SUPER|D)\b")
 
 def peak_tflops(device: torch.device, dtype: torch.dtype) -> float | None:
     """The peak for what `dtype` means on that device; None for a CPU, and where it is not known."""
-    return None if device.type != "cuda" else peak_of(torch.cuda.get_device_name(device), arithmetic(dtype))
+    if device.type != "cuda":
+        return None
+    return peak_of(torch.cuda.get_device_name(device), arithmetic(device, dtype))
 
 
 def peak_of(name: str, kind: str) -> float | None:
@@ -77,12 +79,12 @@ def peak_of(name: str, kind: str) -> float | None:
     return peak.fp32 if value is None and kind == "tf32" else value
 
 
-def arithmetic(dtype: torch.dtype) -> str:
-    """How convolutions multiply numbers of that type on a GPU: torch rounds fp32 to tf32 unless told otherwise."""
-    if dtype == torch.float32:
+def arithmetic(device: torch.device, dtype: torch.dtype) -> str:
+    """How convolutions multiply numbers of that type: on a GPU torch rounds fp32 to tf32 unless told otherwise."""
+    if dtype == torch.float32 and device.type == "cuda":
         convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch makes it when imported
         return "tf32" if convolutions.fp32_precision == "tf32" else "fp32"
-    return {torch.float16: "fp16", torch.bfloat16: "bf16"}[dtype]
+    return {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[dtype]
 
 
 def device_name(device: torch.device) -> str:

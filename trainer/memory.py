@@ -1,7 +1,12 @@
 """Memory that a worker takes, on the host and on its device."""
 
 import multiprocessing
+import resource
+import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import torch
@@ -51,3 +56,30 @@ def device_peak_gb(device: torch.device) -> float:
 def forget_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+
+
+def watch_peak(device: torch.device) -> Callable[[], float]:
+    """Begin to watch; the result tells what was taken at most since then, in GB: on a GPU by all tensors, on a CPU the
+    growth of this process.
+    """
+    forget_peak(device)
+    with suppress(OSError):  # Linux alone has it
+        Path("/proc/self/clear_refs").write_text("5")  # forgets how large this process once was
+    before = psutil.Process().memory_info().rss
+
+    def peak_gb() -> float:
+        if device.type == "cuda":
+            return device_peak_gb(device)
+        return max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT - before) / 1e9
+
+    return peak_gb
+
+
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+def total_gb(device: torch.device) -> float:
+    """What there is: of the device, or of this machine for a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 1e9
+    return psutil.virtual_memory().total / 1e9

@@ -23,7 +23,7 @@ def check(recipe: Recipe) -> DataSet:
     """Everything that can be known to fail before anything starts.
 
     Raises:
-        UserError: MLflow does not answer, data is missing, or checkpoints cannot be stored.
+        UserError: MLflow does not answer or takes no changes, data is missing, or checkpoints cannot be stored.
     """
     if launch.in_submitted_job() and "MLFLOW_TRACKING_URI" not in os.environ:
         raise UserError(
@@ -31,6 +31,7 @@ def check(recipe: Recipe) -> DataSet:
             """ray job submit --runtime-env-json '{"env_vars": {"MLFLOW_TRACKING_URI": "..."}}'"""
         )
     registry.check_reachable()
+    tracking.check_experiment(recipe.run.experiment)
     data = open_data(recipe.data)
     for size in {recipe.augment.train_size, recipe.augment.eval_size}:
         check_input(recipe.model.name, size, num_classes=len(data.train.classes), **recipe.model_options)
