@@ -19,7 +19,7 @@ from trainer.logbook import Logbook
 from trainer.meters import Damage, Meter, check_validation
 from trainer.optim import learning_rate, make_optimizer
 from trainer.probes import PROBE_COUNT, Probes, draw, gridding_metrics
-from trainer.profiling import profiled
+from trainer.profiling import Profiler
 from trainer.rollcall import DivergedError, StoppedError, all_or_none
 from trainer.saving import Saver
 from trainer.step import Precision, TrainStep, choose_precision
@@ -66,6 +66,7 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
     validator = Validator(recipe, world, data, precision)
     damage = Damage(data.train, "training")
     meter = Meter.of(recipe, data, precision)
+    profiler = Profiler(recipe, world, hooks)
     logbook = Logbook(recipe, plan, hooks, best_top1_error_pct=state.best_top1_error_pct if state else math.inf)
 
     def evaluate_and_save() -> State:
@@ -84,10 +85,10 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
     try:
         if state and plan.evaluates_after(done) and not state.metrics:  # it was stopped while evaluating
             state = evaluate_and_save()
-        in_time = meter.timed(_in_step(batches, damage))
-        for step, batch in enumerate(profiled(in_time, recipe, world, hooks, done), done):
+        for step, batch in enumerate(meter.timed(_in_step(batches, damage)), done):
             rate = learning_rate(recipe, plan, step)
-            meter.add(train_step(batch, step=step, learning_rate=rate))
+            with profiler.update(step + 1):
+                meter.add(train_step(batch, step=step, learning_rate=rate))
             done = step + 1
             if done % recipe.run.log_every_steps == 0 or done == plan.total_steps:
                 logbook.trained(done, rate, meter.read(done))

@@ -3,14 +3,14 @@
 import logging
 import tempfile
 from collections.abc import Iterator
-from itertools import islice
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from shared.errors import UserError, in_one_line
 from trainer.config import Recipe
-from trainer.data.loader import Batch
+from trainer.data.sampling import Plan
 from trainer.surroundings import Hooks, World
 
 log = logging.getLogger(__name__)
@@ -25,62 +25,82 @@ TABLE_ROWS = 30
 FOLDER = "profile"
 
 
-def check(recipe: Recipe, total_steps: int) -> None:
-    """Raises UserError where run.profile_steps is not a range of updates of this training."""
+def check(recipe: Recipe, plan: Plan) -> None:
+    """Raises UserError where run.profile_steps is not a range of updates of this training, between two evaluations."""
     steps = recipe.run.profile_steps
     if not steps:
         return
     shown = f"run.profile_steps={list(steps)}"
     if len(steps) != 2 or steps[0] > steps[1]:
         raise UserError(f"{shown} should be the first and the last update to profile, such as [11, 15]")
-    if steps[1] > total_steps:
-        raise UserError(f"{shown} ends after the last update, {total_steps}; profile earlier ones, or train longer")
-    if steps[1] - steps[0] >= MAX_UPDATES:
-        raise UserError(f"{shown} are {steps[1] - steps[0] + 1} updates; a trace should hold at most {MAX_UPDATES}")
+    first, last = steps
+    if last > plan.total_steps:
+        raise UserError(f"{shown} ends after the last update, {plan.total_steps}; profile earlier ones")
+    if last - first >= MAX_UPDATES:
+        raise UserError(f"{shown} are {last - first + 1} updates; a trace should hold at most {MAX_UPDATES}")
+    between = next((step for step in range(first, last) if plan.evaluates_after(step)), None)
+    if between is not None:
+        raise UserError(
+            f"{shown} would hold the evaluation after update {between}; end there, or begin with {between + 1}"
+        )
 
 
-def profiled(batches: Iterator[Batch], recipe: Recipe, world: World, hooks: Hooks, done: int) -> Iterator[Batch]:
-    """The batches of the updates after `done`; rank 0 keeps a profile of those from run.profile_steps.
+class Profiler:
+    """On rank 0 it records the updates of run.profile_steps, and keeps them in the run after the last one."""
 
-    It holds the wait for each batch as well. Writing it takes seconds, after the last of them.
-    """
-    if world.rank or not recipe.run.profile_steps:
-        return batches
-    first, last = recipe.run.profile_steps
-    first = max(first, done + 1)  # a resumed run profiles what is left
-    return batches if first > last else _profiled(batches, world, hooks, range(first, last + 1), done)
+    def __init__(self, recipe: Recipe, world: World, hooks: Hooks) -> None:
+        first, last = recipe.run.profile_steps or (1, 0)
+        self._updates = range(first, last + 1) if world.rank == 0 else range(0)
+        self._on_gpu = world.device.type == "cuda"
+        self._hooks = hooks
+        self._running: profile | None = None
 
+    def update(self, number: int) -> AbstractContextManager[None]:
+        """Around the update of that number, the first of a training being 1."""
+        if self._updates and self._updates[0] - WARM_UP <= number <= self._updates[-1]:
+            return self._recorded(number)
+        return nullcontext()
 
-def _profiled(batches: Iterator[Batch], world: World, hooks: Hooks, updates: range, done: int) -> Iterator[Batch]:
-    warm_up = min(WARM_UP, updates[0] - 1 - done)
-    yield from islice(batches, updates[0] - 1 - warm_up - done)
-    on_gpu = [ProfilerActivity.CUDA] if world.device.type == "cuda" else []
-    profiler = profile(
-        activities=[ProfilerActivity.CPU, *on_gpu],
-        schedule=schedule(wait=0, warmup=warm_up, active=len(updates), repeat=1),
-    )
-    profiler.start()
-    try:
-        for update in range(updates[0] - warm_up, updates[-1] + 1):
-            with record_function(f"update {update}"):  # what follows the yield included: the update itself
-                yield next(batches)
-            profiler.step()
-    finally:
-        profiler.stop()
-    try:
-        _deliver(profiler, hooks, updates, "self_device_time_total" if on_gpu else "self_cpu_time_total")
-    except (OSError, RuntimeError) as error:  # a profile that is lost must not end a training
-        log.warning("updates %d to %d could not be profiled: %s", updates[0], updates[-1], in_one_line(error))
-    yield from batches
+    @contextmanager
+    def _recorded(self, number: int) -> Iterator[None]:
+        if self._running is None:
+            self._running = self._started(number)
+        try:
+            with record_function(f"update {number}"):
+                yield
+            self._running.step()
+        finally:
+            if number == self._updates[-1]:
+                self._running.stop()
+        if number == self._updates[-1]:
+            self._keep(self._running)
 
+    def _started(self, number: int) -> profile:
+        """A profiler whose first update is that one: in a run that is resumed among them, of those that are left."""
+        self._updates = range(max(number, self._updates[0]), self._updates[-1] + 1)
+        running = profile(
+            activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._on_gpu else [])],
+            schedule=schedule(wait=0, warmup=self._updates[0] - number, active=len(self._updates), repeat=1),
+        )
+        running.start()
+        return running
 
-def _deliver(profiler: profile, hooks: Hooks, updates: range, most_expensive: str) -> None:
-    """Keep the trace, for Perfetto or chrome://tracing, and a table of the most expensive operations."""
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / f"updates_{updates[0]}_to_{updates[-1]}.json.gz"
-        profiler.export_chrome_trace(str(trace))
-        table = trace.with_name(f"updates_{updates[0]}_to_{updates[-1]}.txt")
-        rows = profiler.key_averages().table(sort_by=most_expensive, row_limit=TABLE_ROWS, max_name_column_width=60)
-        table.write_text(rows)
-        for path in (trace, table):
-            hooks.log_file(path, FOLDER)
+    def _keep(self, finished: profile) -> None:
+        try:
+            self._write(finished)
+        except (OSError, RuntimeError) as error:  # a profile that is lost must not end a training
+            log.warning("%s could not be kept: %s", self._title(), in_one_line(error))
+
+    def _write(self, finished: profile) -> None:
+        """The trace, for Perfetto or chrome://tracing, and a table of the most expensive operations."""
+        most_expensive = "self_device_time_total" if self._on_gpu else "self_cpu_time_total"
+        with tempfile.TemporaryDirectory() as folder:
+            trace, table = (Path(folder) / f"{self._title()}.{kind}" for kind in ("json.gz", "txt"))
+            finished.export_chrome_trace(str(trace))
+            rows = finished.key_averages()
+            table.write_text(rows.table(sort_by=most_expensive, row_limit=TABLE_ROWS, max_name_column_width=60))
+            for path in (trace, table):
+                self._hooks.log_file(path, FOLDER)
+
+    def _title(self) -> str:
+        return f"updates_{self._updates[0]}_to_{self._updates[-1]}"

@@ -35,7 +35,7 @@ def check(recipe: Recipe) -> DataSet:
     data = open_data(recipe.data)
     for size in {recipe.augment.train_size, recipe.augment.eval_size}:
         check_input(recipe.model.name, size, num_classes=len(data.train.classes), **recipe.model_options)
-    profiling.check(recipe, make_plan(recipe, data).total_steps)
+    profiling.check(recipe, make_plan(recipe, data))
     pretrained.check(recipe)
     launch.check(recipe)
     return data
