@@ -71,7 +71,7 @@ def test_a_deleted_experiment_is_named(colour_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", copy_of_empty(tmp_path))
     api = registry.client()
     api.delete_experiment(api.get_experiment_by_name("tiny").experiment_id)
-    with pytest.raises(UserError, match="run.experiment=tiny is a deleted one; restore it in MLflow"):
+    with pytest.raises(UserError, match=r"run.experiment=tiny is a deleted one; restore it in MLflow"):
         training.check(recipe(colour_folder, "run.experiment=tiny"))
 
 
@@ -99,7 +99,7 @@ def test_a_worker_that_the_kernel_killed_names_the_batch(colour_folder, monkeypa
     def killed(*_):
         raise TrainingError("worker 1 failed: ... (1) the process was killed by the OOM killer due to ...")
 
-    monkeypatch.setattr(training, "check_all", lambda recipes: [])
+    monkeypatch.setattr(training, "check_all", lambda _: [])
     monkeypatch.setattr(launch, "run_on_workers", killed)
-    with pytest.raises(UserError, match="run.global_batch_size=8 over 1 workers does not fit .* run.accumulate=2"):
+    with pytest.raises(UserError, match=r"run.global_batch_size=8 over 1 workers does not fit .* run.accumulate=2"):
         dry_run.dry_run([recipe(colour_folder)])
