@@ -1,5 +1,6 @@
 """How a picture becomes a network's input at evaluation: the same code in validation, `evaluate` and the demo."""
 
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -66,10 +67,15 @@ class EvalTransform:
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """(..., C, H, W) uint8 -> float32 of the same shape, on the device of the input."""
-        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
-        return (pixels.float() / 255 - mean) / std
+        return (pixels.float() / 255 - _per_channel(self.mean, pixels.device)) / _per_channel(self.std, pixels.device)
 
     def __call__(self, picture: Image.Image) -> Tensor:
         """Picture -> (C, H, W), float32, normalised."""
         return self.normalize(self.pixels(picture))
+
+
+@lru_cache
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(C, 1, 1), made once: a copy to a device waits for what it has to do yet."""
+    with torch.inference_mode(False):  # it outlives the mode in which it is first needed
+        return torch.tensor(values, device=device).view(-1, 1, 1)

@@ -9,6 +9,7 @@ import torch
 from noise import encoded
 from PIL import Image
 from scipy.stats import ks_2samp
+from torch.nn.functional import avg_pool2d
 from torchvision import transforms as v1
 from torchvision.transforms import functional as F1
 
@@ -125,6 +126,32 @@ def test_a_centre_crop_is_the_crop_of_evaluation():
     for stored in (photo(PHOTO_NAMES[3]), encoded(photo(PHOTO_NAMES[3]))):
         picture = Image.open(io.BytesIO(stored)) if isinstance(stored, bytes) else stored
         assert torch.equal(crop(TrainTransform(config), stored, numbers(1)[0]), config.eval_transform.pixels(picture))
+
+
+@pytest.mark.parametrize("kind", ["resized", "padded", "centre"])
+def test_a_smaller_crop_shows_the_same_part_of_the_picture(kind):
+    """Where 2 x 2 pixels become one, padding is half as wide.
+
+    Tolerance: a crop may begin one pixel of 112 earlier or later, which changes squares of 8 x 8 px by up to 3.3 grey
+    levels; without padding in proportion it would be 7 to 45.
+    """
+    config = augment("augment.train_size=224", f"augment.crop={kind}", "augment.pad=28")
+    whole, half = TrainTransform(config, exact=True), TrainTransform(config, size=112, exact=True)
+    for i, of in enumerate(numbers(16)):
+        picture = photo(PHOTO_NAMES[i])
+        large, small = (crop(transform, picture, of).float() for transform in (whole, half))
+        assert (avg_pool2d(large, 16) - avg_pool2d(small, 8)).abs().mean() < 4
+
+
+def test_crops_grow_along_a_line_in_steps():
+    """Four shares of the training in which the size is at its start, between, between, and at its end."""
+    grows = ["augment.start_size=128", "augment.grow_from=0.2", "augment.grow_until=0.8"]
+    config = augment(*grows)
+    assert config.train_sizes == (128, 160, 192, 224)
+    shares = (0, 0.2, 0.29, 0.31, 0.49, 0.51, 0.69, 0.71, 0.8, 1, 1.5)
+    sizes = [128, 128, 128, 160, 160, 192, 192, 224, 224, 224, 224]
+    assert [config.train_size_at(share) for share in shares] == sizes
+    assert {augment().train_size_at(share) for share in shares} == {224}
 
 
 GREY = ["augment.mean=[0.5]", "augment.std=[0.5]"]

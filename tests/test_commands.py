@@ -52,6 +52,10 @@ def test_evaluating_untrained_weights_on_a_folder_of_wordnet_ids(tmp_path, capsy
         (["train", "tiny_drn_c_26", "run.epoch=1"], "unknown key run.epoch"),
         (["train", "drn_c_26"], "data.path is empty"),
         (["train", "drn_c_26", "data.path=/nowhere"], "data.path=/nowhere is not a folder"),
+        (
+            ["train", "vgg11", "data.source=photos", "augment.start_size=16", "augment.size_step=16"],
+            "vgg11 does not take pictures of 16 x 16 px",
+        ),
         (["train", "tiny_drn_c_26", "--resume", "x"], "--resume goes on with the recipe of the run"),
         (["train", "--resume", "0" * 32], "no run '0000"),
         (["evaluate", "drn_c_62"], "unknown model 'drn_c_62'"),

@@ -86,10 +86,10 @@ def test_memory_that_is_too_small_names_the_batch_and_the_way_out(colour_folder,
             raise error
 
     monkeypatch.setattr(rehearsal, "TrainStep", TooLarge)
-    config = recipe(colour_folder, "run.accumulate=2")
+    config = recipe(colour_folder, "run.per_device_batch_size=4")
     line = (
-        r"4 pictures of 32 px at once \(run.global_batch_size=8 over 1 workers, run.accumulate=2\) do not fit into "
-        r"the [\d]+ GB of CPU, .+; try run.accumulate=4, more workers, or run.precision=bf16"
+        r"4 pictures of 32 px at once \(run.global_batch_size=8 over 1 workers\) do not fit into "
+        r"the [\d]+ GB of CPU, .+; try run.per_device_batch_size=2, more workers, or run.precision=bf16"
     )
     with pytest.raises(UserError, match=line):
         rehearsal.measure(config, WORLD)
@@ -101,5 +101,5 @@ def test_a_worker_that_the_kernel_killed_names_the_batch(colour_folder, monkeypa
 
     monkeypatch.setattr(training, "check_all", lambda _: [])
     monkeypatch.setattr(launch, "run_on_workers", killed)
-    with pytest.raises(UserError, match=r"run.global_batch_size=8 over 1 workers does not fit .* run.accumulate=2"):
+    with pytest.raises(UserError, match=r"run.global_batch_size=8 over 1 workers does not .* run.per_device"):
         dry_run.dry_run([recipe(colour_folder)])

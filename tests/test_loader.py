@@ -14,9 +14,12 @@ from torchvision import transforms as v1
 from shared.errors import UserError
 from shared.transforms import EvalTransform
 from trainer import recipes
+from trainer.classification import classify
 from trainer.config import DataConfig
-from trainer.data import EvalBatches, loader, open_data, train_batches
+from trainer.data import EvalBatches, loader_processes, open_data, train_batches
+from trainer.data.loader import SKIPPED
 from trainer.data.sampling import Stream
+from trainer.step import Precision
 
 
 def folder_config(path: Path) -> DataConfig:
@@ -28,8 +31,8 @@ def picture(path: Path, size: tuple[int, int] = (40, 40)) -> None:
     Image.new("RGB", size, "red").save(path)
 
 
-def colours_recipe(colour_folder: Path, **data: object):
-    overrides = [f"data.{key}={value}" for key, value in data.items()]
+def colours_recipe(colour_folder: Path, *overrides: str, **data: object):
+    overrides = (*overrides, *(f"data.{key}={value}" for key, value in data.items()))
     return recipes.load(
         "tiny_drn_c_26",
         ["data.source=folder", f"data.path={colour_folder}", "augment.train_size=32", "augment.eval_resize=32",
@@ -93,6 +96,31 @@ def test_stopping_after_any_batch_and_going_on_with_other_workers_changes_nothin
     assert same(before + after, reference_batches)
 
 
+GROWING = ["augment.start_size=16", "augment.size_step=8", "augment.grow_from=0.2", "augment.grow_until=0.8"]
+
+
+@pytest.mark.parametrize("crop", ["resized", "padded", "centre"])
+def test_crops_grow_with_the_update_alike_on_all_workers_and_loader_processes(colour_folder, crop):
+    def batches(processes: int, **part: int):
+        overrides = [*GROWING, f"augment.crop={crop}", "run.epochs=5"]  # five updates
+        return all_training_batches(colours_recipe(colour_folder, *overrides, num_loader_workers=processes), **part)
+
+    alone = batches(0)
+    assert [images.shape[2:] for images, *_ in alone] == [(side, side) for side in (16, 16, 24, 24, 32)]
+    for world_size, processes in ((1, 2), (3, 0), (2, 1)):
+        assert same(batches(processes, world_size=world_size), alone)
+    assert same(batches(0, world_size=2, last_step=2) + batches(1, world_size=5, first_step=2), alone)
+
+
+def test_memory_is_reserved_for_the_largest_crops(colour_folder, monkeypatch):
+    monkeypatch.setattr(loader_processes.shutil, "disk_usage", lambda _: SimpleNamespace(free=64_000_000))
+    sizes = ["augment.train_size=4000", "augment.start_size=40", "augment.size_step=3960"]
+    recipe = colours_recipe(colour_folder, *sizes, num_loader_workers=2, prefetch_mb=1e6)
+    samples = open_data(recipe.data).train
+    with pytest.raises(UserError, match=r"prefetched batches take up to 23040 MB"):
+        next(train_batches(samples, recipe, rank=0, world_size=1, first_step=0, last_step=1, pin=False))
+
+
 def test_batches_come_channels_last_and_lie_in_shared_memory(colour_folder):
     for processes in (0, 1):
         recipe = colours_recipe(colour_folder, num_loader_workers=processes)
@@ -103,7 +131,7 @@ def test_batches_come_channels_last_and_lie_in_shared_memory(colour_folder):
 
 
 def test_too_little_shared_memory_is_named_before_work_starts(colour_folder, monkeypatch):
-    monkeypatch.setattr(loader.shutil, "disk_usage", lambda _: SimpleNamespace(free=64_000_000))
+    monkeypatch.setattr(loader_processes.shutil, "disk_usage", lambda _: SimpleNamespace(free=64_000_000))
     recipe = colours_recipe(colour_folder, num_loader_workers=2, prefetch_mb=1e6)
     samples = open_data(recipe.data).train
     arguments = {"rank": 0, "world_size": 1, "first_step": 0, "last_step": 1, "pin": False}
@@ -139,24 +167,54 @@ def test_augmentation_leaves_the_global_random_generator_alone(colour_folder):
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_evaluation_counts_every_image_once(colour_folder, world_size):
-    samples = open_data(folder_config(colour_folder)).val
-    labels = [
-        label
-        for rank in range(world_size)
-        for batch in EvalBatches(
-            samples,
-            EvalTransform(resize=32, crop=32),
-            folder_config(colour_folder),
-            batch_size=2,
-            rank=rank,
-            world_size=world_size,
-            pin=False,
+def evaluation(folder: Path, batch_size: int, world_size: int = 1) -> list:
+    """The batches of all workers, in the order of the samples, of seven pictures."""
+    config = folder_config(folder)
+    shares = [
+        EvalBatches(
+            open_data(config).val, EvalTransform(resize=32, crop=32), config, batch_size=batch_size, rank=rank,
+            world_size=world_size, pin=False,
         )
-        for label in batch.labels.tolist()
-    ]
-    assert sorted(labels) == sorted(samples.labels.tolist())
+        for rank in range(world_size)
+    ]  # fmt: skip
+    return sorted((batch for share in shares for batch in share), key=lambda batch: batch.indices[0])
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 7, 64])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_evaluation_counts_every_image_once(colour_folder, world_size, batch_size):
+    """On three workers in batches of 3 and more, one of them has no batch, or two."""
+    labels = torch.cat([batch.labels for batch in evaluation(colour_folder, batch_size, world_size)])
+    assert labels[:7].tolist() == open_data(folder_config(colour_folder)).val.labels.tolist()
+    assert (labels[7:] == SKIPPED).all()
+
+
+@pytest.mark.parametrize(("batch_size", "shapes"), [(2, [2] * 4), (3, [3] * 3), (7, [7]), (64, [7])])
+def test_evaluation_batches_all_have_the_same_shape(colour_folder, batch_size, shapes):
+    """So that no network is compiled again for the last one; black pictures, which never count, fill it."""
+    batches = evaluation(colour_folder, batch_size)
+    assert [tuple(batch.images.shape) for batch in batches] == [(size, 3, 32, 32) for size in shapes]
+    assert not torch.cat([batch.images for batch in batches])[7:].any()
+    assert not any(batch.damaged for batch in batches)
+
+
+def test_what_fills_the_last_batch_changes_no_figure(colour_folder):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 3))
+    precision = Precision(device=torch.device("cpu"), dtype=torch.float32)
+
+    def figures(batch_size: int, world_size: int):
+        batches = evaluation(colour_folder, batch_size, world_size)
+        return classify(model, batches, EvalTransform(resize=32, crop=32), precision)
+
+    unfilled = figures(batch_size=7, world_size=1)
+    assert (unfilled.images, unfilled.damaged) == (7, ())
+    for batch_size in (2, 3, 4):
+        filled = figures(batch_size, world_size=1)
+        # a product of matrices of another size may add up in another order
+        assert filled.loss == pytest.approx(unfilled.loss, abs=2e-6)
+        assert replace(filled, loss=unfilled.loss) == unfilled
+        assert all(figures(batch_size, world_size) == filled for world_size in (2, 3))
 
 
 def test_evaluation_preprocessing_equals_torchvisions_published_one():
@@ -197,7 +255,7 @@ def test_a_damaged_validation_picture_counts_in_no_figure(damaged_folder):
     arguments = {"batch_size": 16, "rank": 0, "world_size": 1, "pin": False}
     config = folder_config(damaged_folder)
     batches = list(EvalBatches(samples, EvalTransform(resize=32, crop=32), config, **arguments))
-    assert sum((batch.labels < 0).sum().item() for batch in batches) == 1
+    assert sum((batch.labels >= 0).sum().item() for batch in batches) == 109
     assert sum(len(batch.damaged) for batch in batches) == 1
 
 

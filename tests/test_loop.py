@@ -35,6 +35,7 @@ def test_gridding_is_logged_every_epoch(trained):
 
 def test_training_metrics_are_logged_at_the_interval(trained):
     assert list(trained.values("train/loss")) == [2, 4, 6, 8, 10]
+    assert not trained.values("train/image_size"), "crops have the size of the recipe"
     assert {"train/lr", "perf/images_per_s", "perf/step_time_s", "perf/data_wait_pct"} < {k for k, _ in trained.logged}
     assert trained.news[-1].step == trained.news[-1].total_steps == 10
 
@@ -48,6 +49,20 @@ def test_a_resumed_run_matches_an_uninterrupted_run(trained, colour_folder, tmp_
     resumed, uninterrupted = final_state(second), final_state(trained)
     assert resumed.step == uninterrupted.step
     assert resumed.best_top1_error_pct == uninterrupted.best_top1_error_pct
+    assert all(torch.equal(resumed.model[key], value) for key, value in uninterrupted.model.items())
+
+
+def test_a_run_of_growing_crops_shows_their_size_and_goes_on_with_it(colour_folder, tmp_path):
+    growing = recipe(colour_folder, "augment.start_size=16", "augment.size_step=8", "augment.grow_from=0.1")
+    whole, first, second = (Recorder(tmp_path / name) for name in ("whole", "first", "second"))
+    loop.train(growing, WORLD, whole, "run")
+    assert whole.values("train/image_size") == {2: 16, 4: 24, 6: 24, 8: 32, 10: 32}
+    first.stop_after = 2
+    with pytest.raises(InterruptedError):
+        loop.train(growing, WORLD, first, "run")
+    loop.train(growing, WORLD, second, "run", resume_from=checkpoint.load(first.saved[-1]))
+    assert second.values("train/image_size") == {8: 32, 10: 32}
+    resumed, uninterrupted = final_state(second), final_state(whole)
     assert all(torch.equal(resumed.model[key], value) for key, value in uninterrupted.model.items())
 
 

@@ -102,8 +102,22 @@ def test_params_of_a_run_are_flat():
             "run.global_batch_size=33",
             "run.global_batch_size=33 is not divisible by scaling.num_workers=2; try 32 or 34",
         ),
+        (
+            "run.per_device_batch_size=7",
+            "run.per_device_batch_size=7 does not cut a worker's 16 images into equal parts .*; try 4",
+        ),
+        (
+            "run.compile=fast",
+            "run.compile='fast': input should be 'off', 'default', 'reduce-overhead'",
+        ),
         ("augment.min_scale=0.9", "augment.min_scale=0.9 is above augment.max_scale=0.6"),
         ("augment.eval_size=128", "augment.eval_size=128 is larger than augment.eval_resize=96"),
+        ("augment.start_size=160", "augment.start_size=160 is above augment.train_size=96, to which crops grow; lower"),
+        (
+            "augment.start_size=72",
+            "start_size=72 does not reach augment.train_size=96 in steps of augment.size_step=32; try .*size_step=24",
+        ),
+        ("augment.grow_from=0.8", "augment.grow_from=0.8 must be below augment.grow_until=0.8, within 0 and 1"),
         ("schedule.name=step", "schedule.name=step needs schedule.milestones"),
         ("augment.mean=[0.5]", r"augment.mean=\[0.5\] and augment.std=.* need a number for each channel"),
         ("model.freeze_stages=1", "model.freeze_stages=1 would keep random weights; set model.pretrained"),

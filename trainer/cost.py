@@ -6,7 +6,7 @@ from functools import cache
 from shared.models import describe
 from trainer.config import Recipe
 from trainer.hardware import peak_tflops
-from trainer.step import Precision
+from trainer.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

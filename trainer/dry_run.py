@@ -53,7 +53,7 @@ def dry_run(recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
         raise UserError(
             f"a worker was killed, most likely because run.global_batch_size={run.global_batch_size} over "
             f"{recipes[0].scaling.num_workers} workers does not fit into the memory of its machine; "
-            f"try run.accumulate={2 * run.accumulate}, or fewer workers and loader processes on each machine"
+            "try a smaller run.per_device_batch_size, or fewer workers and loader processes on each machine"
         ) from error
     return [_report(*parts) for parts in zip(recipes, data, measured, strict=True)]
 
@@ -77,8 +77,8 @@ def _batch(recipe: Recipe, data: DataSet) -> dict[str, Any]:
     return {
         "global_batch_size": run.global_batch_size,
         "per_worker": share,
-        "parts": run.accumulate,
-        "at_once": share // run.accumulate,
+        "parts": run.parts(share),
+        "at_once": share // run.parts(share),
         "learning_rate": recipe.learning_rate,
         "steps_per_epoch": plan.steps_per_epoch,
         "warmup_steps": round(recipe.schedule.warmup_epochs * plan.steps_per_epoch),

@@ -28,6 +28,7 @@ class Logbook:
 
     def trained(self, done: int, rate: float, metrics: dict[str, float]) -> None:
         """The meter's reading after `done` updates, the last of them at this learning rate."""
+        metrics = metrics | _image_size(self._recipe, self._plan, done)
         self._hooks.log({"train/lr": rate, "train/epoch": done / self._plan.steps_per_epoch, **metrics}, done)
         self._news = Progress(
             title=self._recipe.name,
@@ -51,6 +52,13 @@ class Logbook:
         if picture is not None:
             self._hooks.log_image("class_maps", picture, done)
         self._hooks.tag("damaged_pictures", _summary(*damage))
+
+
+def _image_size(recipe: Recipe, plan: Plan, done: int) -> dict[str, float]:
+    """The side of the crops at the last of `done` updates, for recipes in which they grow."""
+    if recipe.augment.start_size is None:
+        return {}
+    return {"train/image_size": recipe.augment.train_size_at(plan.share_done(done - 1))}
 
 
 def _grouped(metrics: dict[str, float]) -> dict[str, float]:

@@ -15,8 +15,9 @@ from trainer.cost import Cost
 from trainer.data import DataSet, Samples
 from trainer.data.loader import Batch
 from trainer.memory import HostMemory, device_peak_gb, forget_peak
+from trainer.precision import Precision
 from trainer.rollcall import DivergedError
-from trainer.step import Precision, StepResult
+from trainer.step import StepResult
 
 log = logging.getLogger(__name__)
 

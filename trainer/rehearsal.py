@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from pydantic import TypeAdapter
+from timm.layers import convert_sync_batchnorm
 
 from shared.errors import UserError
 from trainer.config import Recipe
@@ -19,8 +20,9 @@ from trainer.loop import build_model, make_plan
 from trainer.memory import total_gb, watch_peak
 from trainer.meters import Meter
 from trainer.optim import make_optimizer
+from trainer.precision import choose_precision
 from trainer.rollcall import all_or_none
-from trainer.step import TrainStep, choose_precision
+from trainer.step import TrainStep
 from trainer.surroundings import World
 from trainer.transfer import freeze
 
@@ -84,6 +86,8 @@ def _updates(recipe: Recipe, world: World, data: DataSet, batch: Batch) -> dict[
     peak_gb = watch_peak(world.device)
     torch.manual_seed(recipe.run.seed)
     model = build_model(recipe, data, pretrained=False)
+    if recipe.run.sync_batch_norm:
+        model = convert_sync_batchnorm(model)
     model = model.to(world.device).to(memory_format=precision.memory_format).train()
     for module in freeze(model, recipe.model.freeze_stages):
         module.eval()
@@ -127,11 +131,11 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _too_large(recipe: Recipe, world: World, batch: Batch) -> str:
-    at_once = len(batch.images) // recipe.run.accumulate
-    bf16 = "" if recipe.run.precision in ("auto", "bf16") else ", or run.precision=bf16"
+    at_once = len(batch.images) // recipe.run.parts(len(batch.images))
+    bf16 = "" if recipe.run.precision in ("auto", "bf16", "fp16") else ", or run.precision=bf16"
     return (
         f"{at_once} pictures of {batch.images.shape[-1]} px at once (run.global_batch_size="
-        f"{recipe.run.global_batch_size} over {world.size} workers, run.accumulate={recipe.run.accumulate}) do not fit "
-        f"into the {total_gb(world.device):.0f} GB of {device_name(world.device)}; "
-        f"try run.accumulate={2 * recipe.run.accumulate}, more workers{bf16}"
+        f"{recipe.run.global_batch_size} over {world.size} workers) do not fit into the "
+        f"{total_gb(world.device):.0f} GB of {device_name(world.device)}; "
+        f"try run.per_device_batch_size={max(1, at_once // 2)}, more workers{bf16}"
     )

@@ -15,6 +15,7 @@ from trainer import launch, pretrained, profiling, tracking
 from trainer.config import Recipe
 from trainer.data import DataSet, open_data
 from trainer.loop import make_plan
+from trainer.recipes.rules import check_classes
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +34,10 @@ def check(recipe: Recipe) -> DataSet:
     registry.check_reachable()
     tracking.check_experiment(recipe.run.experiment)
     data = open_data(recipe.data)
-    for size in {recipe.augment.train_size, recipe.augment.eval_size}:
+    for size in {recipe.augment.train_sizes[0], recipe.augment.train_size, recipe.augment.eval_size}:
         check_input(recipe.model.name, size, num_classes=len(data.train.classes), **recipe.model_options)
     profiling.check(recipe, make_plan(recipe, data))
+    check_classes(recipe, len(data.train.classes))
     pretrained.check(recipe)
     launch.check(recipe)
     return data

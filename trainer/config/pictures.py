@@ -53,6 +53,18 @@ class AugmentConfig:
     train_size: Positive = 224
     """Side of the training crop in pixels."""
 
+    start_size: Positive | None = None
+    """Progressive resizing: side of the first crops, from which they grow to train_size; by default all have that."""
+
+    size_step: Positive = 32
+    """start_size: pixels by which crops grow at a time. Every size is another shape, for which a device plans, or
+    torch compiles, anew."""
+
+    grow_from: Fraction = 0.5
+    grow_until: Fraction = 0.8
+    """start_size: shares of the training after which crops begin to grow, and have train_size; by default as in
+    MosaicML's Composer."""
+
     crop: Literal["resized", "padded", "centre"] = "resized"
     """resized: RandomResizedCrop; padded: a random crop after padding (CIFAR); centre: as at evaluation."""
 
@@ -61,7 +73,7 @@ class AugmentConfig:
     """resized: share of the picture's area that the crop keeps."""
 
     pad: Annotated[int, Field(ge=0)] = 4
-    """padded: pixels on each side."""
+    """padded: pixels on each side; of crops that have yet to grow, in proportion fewer."""
 
     flip: bool = True
     auto_augment: Annotated[str, Field(pattern=AUTO_AUGMENT)] = ""
@@ -93,6 +105,19 @@ class AugmentConfig:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     """Of each channel, on a scale from 0 to 1. Three numbers for colour, one for grey pictures."""
+
+    @property
+    def train_sizes(self) -> tuple[int, ...]:
+        """All sides of training crops, ascending."""
+        return tuple(range(self.start_size or self.train_size, self.train_size + 1, self.size_step))
+
+    def train_size_at(self, share: float) -> int:
+        """Side of the training crops when this share of the training is done: of `train_sizes`, the nearest to a line
+        from start_size at grow_from to train_size at grow_until.
+        """
+        grown = (share - self.grow_from) / (self.grow_until - self.grow_from)
+        sizes = self.train_sizes
+        return sizes[round(min(max(grown, 0.0), 1.0) * (len(sizes) - 1))]
 
     @property
     def eval_transform(self) -> EvalTransform:

@@ -26,16 +26,18 @@ class TrainTransform:
     """A picture, or its file, and random numbers -> training pixels. The same numbers always give the same pixels.
 
     Args:
+        size: side of the crop; by default train_size.
         exact: Pillow's pixels, as torchvision's published recipes have them, even where that is slower.
     """
 
-    def __init__(self, config: AugmentConfig, *, exact: bool = False) -> None:
+    def __init__(self, config: AugmentConfig, *, size: int | None = None, exact: bool = False) -> None:
         self.mode = MODES[len(config.mean)]
-        self.size = config.train_size
+        self.size = size or config.train_size
         self._config = config
+        self._pad = round(config.pad * self.size / config.train_size)
         self._interpolation = InterpolationMode(config.interpolation)
         self._by_region = config.crop == "resized" and self.mode == "RGB" and not exact
-        self._policy = _policy(config) if config.auto_augment else None
+        self._policy = _policy(config, self.size) if config.auto_augment else None
 
     def __call__(self, stored: bytes | Image.Image, numbers: Sequence[float], out: Tensor) -> None:
         """Write one picture.
@@ -43,7 +45,7 @@ class TrainTransform:
         Args:
             stored: a picture, or the contents of its file.
             numbers: NUMBERS of them, in [0, 1).
-            out: (1, C, train_size, train_size) uint8, channels last.
+            out: (1, C, size, size) uint8, channels last.
 
         Raises:
             DamagedPictureError
@@ -73,22 +75,21 @@ class TrainTransform:
             cropped = F.resized_crop(picture, top, left, height, width, size, self._interpolation)
         elif self._config.crop == "padded":
             picture = F.resize(picture, [self.size], self._interpolation)
-            pad = self._config.pad
             # a box that begins outside the picture is black there, as after padding
-            left = int(numbers[0] * (picture.width + 2 * pad - self.size + 1)) - pad
-            top = int(numbers[1] * (picture.height + 2 * pad - self.size + 1)) - pad
+            left = int(numbers[0] * (picture.width + 2 * self._pad - self.size + 1)) - self._pad
+            top = int(numbers[1] * (picture.height + 2 * self._pad - self.size + 1)) - self._pad
             cropped = picture.crop((left, top, left + self.size, top + self.size))
         else:
             cropped = F.center_crop(F.resize(picture, [self.size], self._interpolation), size)
         out.copy_(F.pil_to_tensor(cropped))
 
 
-def _policy(config: AugmentConfig) -> Callable[[Image.Image], Image.Image]:
+def _policy(config: AugmentConfig, size: int) -> Callable[[Image.Image], Image.Image]:
     mean = tuple(round(255 * channel) for channel in config.mean)
     if config.auto_augment == "trivial":
         return v2.TrivialAugmentWide(fill=[*mean])
     # timm's usual settings: shift by up to 45 % of the side, fill with the mean colour
-    settings = {"translate_const": int(config.train_size * 0.45), "img_mean": mean if len(mean) > 1 else mean[0]}
+    settings = {"translate_const": int(size * 0.45), "img_mean": mean if len(mean) > 1 else mean[0]}
     make = rand_augment_transform if config.auto_augment.startswith("rand") else auto_augment_transform
     return make(config.auto_augment, settings)
 

@@ -40,6 +40,10 @@ class Plan:
     def steps_per_epoch(self) -> float:
         return self.num_samples / self.global_batch_size
 
+    def share_done(self, step: int) -> float:
+        """The first `step` updates as a share of all; more than 1 for steps after the last."""
+        return step / self.total_steps
+
     def epochs_finished_by(self, step: int) -> int:
         """Whole epochs contained in the first `step` updates."""
         return min(int(self.epochs), step * self.global_batch_size // self.num_samples)

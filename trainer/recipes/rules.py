@@ -3,7 +3,28 @@
 from shared.errors import UserError
 from shared.models import check_name
 from shared.transforms import MODES
-from trainer.config import Recipe
+from trainer.config import AugmentConfig, Recipe
+from trainer.precision import check_precision
+
+
+def check_classes(recipe: Recipe, num_classes: int) -> None:
+    """Raises UserError: the data set has too few classes for what the recipe does with them."""
+    mixes = [name for name in ("mixup", "cutmix") if getattr(recipe.augment, name)]
+    if mixes and num_classes < 2:
+        raise UserError(
+            f"augment.{mixes[0]}={getattr(recipe.augment, mixes[0]):g} mixes labels, and the data set has "
+            f"{num_classes} class; set it to 0, or check data.path"
+        )
+
+
+def check_device(recipe: Recipe, device_type: str) -> None:
+    """Raises UserError: the recipe needs what workers on this kind of device do not have."""
+    check_precision(recipe.run.precision, device_type)
+    if recipe.run.sync_batch_norm and device_type != "cuda":
+        raise UserError(
+            "run.sync_batch_norm=true needs GPUs (torch has no other implementation), and the workers have none; "
+            "set it to false: running statistics are averaged before every evaluation in any case"
+        )
 
 
 def check(recipe: Recipe) -> None:
@@ -15,10 +36,12 @@ def check(recipe: Recipe) -> None:
             f"run.global_batch_size={batch} is not divisible by scaling.num_workers={workers}; "
             f"try {max(1, batch // workers) * workers} or {(batch // workers + 1) * workers}"
         )
-    if batch // workers % recipe.run.accumulate:
+    share, at_once = batch // workers, recipe.run.per_device_batch_size
+    if at_once and share % recipe.run.parts(share):
+        fits = next(size for size in range(at_once, 0, -1) if share % size == 0)
         raise UserError(
-            f"run.accumulate={recipe.run.accumulate} does not divide a worker's share of a batch, {batch // workers} "
-            f"(run.global_batch_size={batch} over scaling.num_workers={workers})"
+            f"run.per_device_batch_size={at_once} does not cut a worker's {share} images into equal parts "
+            f"(run.global_batch_size={batch} over scaling.num_workers={workers}); try {fits}"
         )
     if (recipe.augment.mixup or recipe.augment.cutmix) and batch % (2 * workers):
         raise UserError(
@@ -29,6 +52,7 @@ def check(recipe: Recipe) -> None:
         raise UserError(
             f"augment.min_scale={recipe.augment.min_scale} is above augment.max_scale={recipe.augment.max_scale}"
         )
+    _check_growth(recipe.augment)
     if recipe.augment.eval_size > recipe.augment.eval_resize:
         raise UserError(
             f"augment.eval_size={recipe.augment.eval_size} is larger than augment.eval_resize="
@@ -45,7 +69,34 @@ def check(recipe: Recipe) -> None:
             f"augment.mean={list(recipe.augment.mean)} and augment.std={list(recipe.augment.std)} need a number for "
             "each channel: three for colour, one for grey"
         )
+    if recipe.optimizer.name in ("lamb", "lars") and recipe.run.precision == "fp16":
+        raise UserError(
+            f"optimizer.name={recipe.optimizer.name} would wait for the device after every update with run.precision="
+            "fp16; use bf16, or sgd, adam or adamw"
+        )
     if recipe.model.freeze_stages and not recipe.model.pretrained:
         raise UserError(
             f"model.freeze_stages={recipe.model.freeze_stages} would keep random weights; set model.pretrained"
+        )
+
+
+def _check_growth(augment: AugmentConfig) -> None:
+    """Of the crops, from start_size to train_size."""
+    if augment.grow_from >= augment.grow_until:
+        raise UserError(
+            f"augment.grow_from={augment.grow_from:g} must be below augment.grow_until={augment.grow_until:g}, within "
+            "0 and 1: they are shares of the training"
+        )
+    growth = augment.train_size - (augment.start_size or augment.train_size)
+    if growth < 0:
+        raise UserError(
+            f"augment.start_size={augment.start_size} is above augment.train_size={augment.train_size}, to which crops "
+            "grow; lower it, or leave it out for one size throughout"
+        )
+    if growth % augment.size_step:
+        divisors = [step for step in range(1, growth + 1) if growth % step == 0]
+        nearest = min(divisors, key=lambda step: abs(step - augment.size_step))
+        raise UserError(
+            f"augment.start_size={augment.start_size} does not reach augment.train_size={augment.train_size} in steps "
+            f"of augment.size_step={augment.size_step}; try augment.size_step={nearest}"
         )
