@@ -18,6 +18,7 @@ class Recorder:
         self.stop_after = stop_after
         self.logged: dict[tuple[str, int], float] = {}
         self.images: list[tuple[str, int]] = []
+        self.files: dict[str, bytes] = {}
         self.tags: dict[str, str] = {}
         self.news: list = []
         self.saved: list[Path] = []
@@ -28,6 +29,9 @@ class Recorder:
     def log_image(self, key, image, step):
         self.images.append((key, step))
         assert image.mode == "RGB"
+
+    def log_file(self, path, folder):
+        self.files[f"{folder}/{path.name}"] = path.read_bytes()
 
     def tag(self, key, value):
         self.tags[key] = value

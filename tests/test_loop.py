@@ -9,6 +9,8 @@ from recording import WORLD, Recorder, final_state, recipe
 
 from shared.errors import TrainingError
 from trainer import checkpoint, loop
+from trainer.meters import check_validation
+from trainer.rollcall import DivergedError
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,21 @@ def test_a_loss_that_explodes_stops_the_run_with_the_step(colour_folder, tmp_pat
 def test_a_loss_above_its_limit_stops_the_run_with_the_step(colour_folder, tmp_path):
     with pytest.raises(TrainingError, match=r"updates before step 2 is [\d.]+, above run.max_loss=0.5; lower"):
         loop.train(recipe(colour_folder, "run.max_loss=0.5"), WORLD, Recorder(tmp_path), "run")
+
+
+def test_weights_that_are_lost_replace_no_checkpoint(trained, colour_folder, tmp_path):
+    state = checkpoint.load(trained.saved[0])
+    config = recipe(colour_folder, "optimizer.base_lr=1e30", "run.log_every_steps=1000")
+    recorder = Recorder(tmp_path)
+    with pytest.raises(DivergedError, match=r"the loss became nan within the \d updates before step 7; lower"):
+        loop.train(config, WORLD, recorder, "run", resume_from=state)  # step 7 ends an epoch
+    assert recorder.saved == []
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_run():
+    check_validation(2.5, step=7)
+    with pytest.raises(DivergedError, match="the validation loss after step 7 is nan"):
+        check_validation(float("nan"), step=7)
 
 
 def copy_with_damage(source: Path, target: Path, victims: int) -> Path:

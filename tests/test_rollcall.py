@@ -12,7 +12,7 @@ from two_workers import TwoWorkers, two_workers
 
 from shared.errors import TrainingError
 from trainer import checkpoint, loop
-from trainer.rollcall import StoppedError, all_or_none
+from trainer.rollcall import DivergedError, StoppedError, all_or_none
 
 EPOCHS_END = (4, 7, 10)  # 26 pictures in batches of 8
 
@@ -146,6 +146,22 @@ def test_damage_that_one_worker_finds_stops_the_others(workers, colour_folder, t
     assert [type(stop) for stop in stops] == [StoppedError, StoppedError]
     assert str(stops[0]) == str(stops[1])
     assert "1 of 26 training pictures are damaged, more than 1%" in str(stops[0])
+
+
+def diverge(world, data: Path, out: Path, state: Path):
+    config = recipe(data / str(world.rank), "optimizer.base_lr=1e30", "run.log_every_steps=2")
+    recorder = Recorder(out / str(world.rank))
+    return loop.train(config, world, recorder, "run", checkpoint.load(state))
+
+
+def test_workers_whose_loss_is_not_finite_stop_together_and_save_nothing(workers, colour_folder, tmp_path):
+    data, out = copies(colour_folder, tmp_path / "data"), tmp_path / "out"
+    workers.run(train, data, out, partial(Vanishing, after=5), 1)
+    Path(f"{data}/1-away").rename(data / "1")
+    stops = workers.run(diverge, data, tmp_path / "diverged", saved(out)[-1])
+    assert [type(stop) for stop in stops] == [DivergedError, DivergedError]
+    assert str(stops[0]) == str(stops[1])
+    assert not (tmp_path / "diverged").exists()
 
 
 def test_one_worker_alone_saves_what_it_did(colour_folder, tmp_path):

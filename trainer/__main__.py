@@ -41,8 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from trainer import recipes, training
+    from trainer import dry_run, recipes, training
 
+    if options.json and not options.dry_run:
+        raise UserError("--json belongs to --dry-run: a training ends with what it registered")
     if options.resume:
         if options.settings:
             raise UserError(f"--resume goes on with the recipe of the run; drop {' '.join(options.settings)}")
@@ -55,9 +57,7 @@ def _train(options: argparse.Namespace) -> None:
         raise UserError("no recipe given; `python -m trainer recipes` lists them")
     loaded = [recipes.load(name, overrides) for name in names]
     if options.dry_run:
-        for recipe in loaded:
-            training.check(recipe)
-            _say(json.dumps(asdict(recipe), indent=2))
+        dry_run.show(loaded, as_json=options.json)
         return
     for version in training.train(loaded):
         _say(training.summary(version))
@@ -177,8 +177,10 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train recipes, log them to MLflow and register the networks")
     train.add_argument("settings", nargs="*", metavar="RECIPE|section.key=value", help="names or .toml files; settings")
-    train.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted run")
-    train.add_argument("--dry-run", action="store_true", help="check everything, print the settings, train nothing")
+    instead = train.add_mutually_exclusive_group()
+    instead.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted run")
+    instead.add_argument("--dry-run", action="store_true", help="check all, measure a few updates, train nothing")
+    train.add_argument("--json", action="store_true", help="with --dry-run: one JSON object on stdout")
     train.set_defaults(command=_train)
 
     evaluate = commands.add_parser("evaluate", help="exact errors and gridding of a network")

@@ -16,6 +16,8 @@ class Progress:
     total_steps: int
     loss: float
     images_per_s: float
+    data_wait_pct: float
+    """Share of the time that went by waiting for pictures."""
     seconds_left: float
     """At that speed, evaluations not counted."""
     top1_error_pct: float | None

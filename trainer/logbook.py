@@ -35,6 +35,7 @@ class Logbook:
             total_steps=self._plan.total_steps,
             loss=metrics["train/loss"],
             images_per_s=metrics["perf/images_per_s"],
+            data_wait_pct=metrics["perf/data_wait_pct"],
             seconds_left=(self._plan.total_steps - done) * metrics["perf/step_time_s"],
             top1_error_pct=self._top1_error_pct,
         )

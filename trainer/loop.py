@@ -18,10 +18,11 @@ from trainer.data.loader import Batch
 from trainer.data.sampling import Plan
 from trainer.ema import Networks
 from trainer.logbook import Logbook
-from trainer.meters import Damage, Meter
+from trainer.meters import Damage, Meter, check_validation
 from trainer.optim import learning_rate, make_optimizer
 from trainer.precision import choose_precision
-from trainer.rollcall import StoppedError, all_or_none
+from trainer.profiling import Profiler
+from trainer.rollcall import DivergedError, StoppedError, all_or_none
 from trainer.saving import Saver
 from trainer.step import TrainStep
 from trainer.surroundings import Hooks, World
@@ -37,7 +38,7 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
     Raises:
         UserError: the data set is missing or malformed.
         StoppedError: the storage of one worker failed, or too many pictures are damaged. What was done is saved.
-        TrainingError: the loss is not finite, or above run.max_loss.
+        DivergedError: the loss is not finite, or above run.max_loss. The last checkpoint stays the last.
     """
     data = open_data(recipe.data)
     plan = make_plan(recipe, data)
@@ -51,8 +52,6 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
     frozen = freeze(model, recipe.model.freeze_stages)
     optimizer = make_optimizer(model, recipe)
     train_step = TrainStep(model, optimizer, recipe, precision, world.rank, world.size)
-    if recipe.run.compile != "off":
-        _compile(train_step, recipe, world)
     networks = Networks(model, recipe.optimizer.ema_decay)
     saver = Saver(run_id, data, networks, train_step, world, hooks)
     state, done = resume_from, 0
@@ -71,12 +70,15 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
     )
     validator = Validator(recipe, world, data, precision)
     damage = Damage(data.train, "training")
-    meter = Meter(recipe.run.global_batch_size, world.device, recipe.run.max_loss)
+    meter = Meter.of(recipe, data, precision)
+    profiler = Profiler(recipe, world, hooks)
     logbook = Logbook(recipe, plan, hooks, best_top1_error_pct=state.best_top1_error_pct if state else math.inf)
 
     def evaluate_and_save() -> State:
+        meter.check(done)
         average_batch_norm(networks)
         evaluation = validator.run(networks, f"{recipe.name}, epoch {done / plan.steps_per_epoch:.3g}")
+        check_validation(evaluation.results["raw"].loss, done)
         all_or_none(damage.gather)
         logbook.evaluated(done, evaluation, damage, validator.damage)
         state = saver.save(done, evaluation, logbook.best_top1_error_pct)
@@ -85,19 +87,25 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
         return state
 
     _train_mode(model, frozen)
+    if recipe.run.compile != "off":
+        _compile(train_step, recipe, world)
     try:
         if state and plan.evaluates_after(done) and not state.metrics:  # it was stopped while evaluating
             state = evaluate_and_save()
         for step, batch in enumerate(meter.timed(_in_step(batches, damage)), done):
             rate = learning_rate(recipe, plan, step)
-            meter.add(train_step(batch, step=step, learning_rate=rate))
+            with profiler.update(step + 1):
+                meter.add(train_step(batch, step=step, learning_rate=rate))
             done = step + 1
             networks.update_average(done)
             if done % recipe.run.log_every_steps == 0 or done == plan.total_steps:
                 logbook.trained(done, rate, meter.read(done))
             if plan.evaluates_after(done):
                 state = evaluate_and_save()
+    except DivergedError:
+        raise
     except StoppedError as stop:  # all workers are here, after the same update
+        meter.check(done)
         if done > (state.step if state else 0):
             saver.save_at_stop(done, logbook.best_top1_error_pct, stop)
         raise

@@ -14,6 +14,9 @@ POLL_INTERVAL_S = 0.5
 LINE_INTERVAL_S = 10.0
 """Between two lines where there is no terminal, as in the log of a job."""
 
+WORTH_TELLING_PCT = 10
+"""A device that waits longer for data wants more loader processes, or packed pictures."""
+
 
 @contextmanager
 def shown(news: Callable[[], tuple[Progress | None, list[str]]]) -> Iterator[None]:
@@ -79,7 +82,7 @@ class _Display:
         if self._bar is None:
             self._bar = tqdm(
                 desc=latest.title, total=latest.total_steps, initial=latest.step, file=sys.stderr, dynamic_ncols=True,
-                bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps, {remaining} left{postfix}",
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix}",
             )  # fmt: skip
         self._bar.set_postfix_str(_figures(latest), refresh=False)
         self._bar.update(latest.step - self._bar.n)
@@ -90,11 +93,17 @@ class _Display:
         self._next_line_s = time.monotonic() + LINE_INTERVAL_S
         p = self._shown
         print(
-            f"{p.title}: step {p.step} of {p.total_steps}, {p.seconds_left:.0f} s left, {_figures(p)}",
+            f"{p.title}: step {p.step} of {p.total_steps}, {_figures(p)}",
             file=sys.stderr, flush=True,
         )  # fmt: skip
 
 
 def _figures(progress: Progress) -> str:
-    error = "" if progress.top1_error_pct is None else f", validation error {progress.top1_error_pct:.1f} %"
-    return f"{progress.images_per_s:.0f} images/s, loss {progress.loss:.3f}{error}"
+    # tqdm's own estimate would take a pause, such as an evaluation, for a slower training
+    figures = [f"{tqdm.format_interval(progress.seconds_left)} left", f"{progress.images_per_s:.0f} images/s"]
+    if progress.data_wait_pct >= WORTH_TELLING_PCT:
+        figures.append(f"{progress.data_wait_pct:.0f} % of the time waiting for data")
+    figures.append(f"loss {progress.loss:.3f}")
+    if progress.top1_error_pct is not None:
+        figures.append(f"validation error {progress.top1_error_pct:.1f} %")
+    return ", ".join(figures)

@@ -30,6 +30,10 @@ class StoppedError(TrainingError):
     """Raised on all workers at the same point with the same line: what they do next, they can still do together."""
 
 
+class DivergedError(StoppedError):
+    """Nothing that was learned since the last checkpoint is worth keeping."""
+
+
 def all_or_none(work: Callable[[], Result]) -> Result:
     """What `work` returns on this worker, once it has succeeded on all of them.
 

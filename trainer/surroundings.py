@@ -26,6 +26,9 @@ class Hooks(Protocol):
 
     def log_image(self, key: str, image: Image.Image, step: int) -> None: ...
 
+    def log_file(self, path: Path, folder: str) -> None:
+        """Copy a file into a folder of the run; the file may be gone afterwards."""
+
     def tag(self, key: str, value: str) -> None: ...
 
     def progress(self, news: Progress) -> None: ...

@@ -11,9 +11,10 @@ from shared import registry
 from shared.errors import UserError
 from shared.models import check_input
 from shared.registry import Version
-from trainer import launch, pretrained, tracking
+from trainer import launch, pretrained, profiling, tracking
 from trainer.config import Recipe
 from trainer.data import DataSet, open_data
+from trainer.loop import make_plan
 from trainer.recipes.rules import check_classes
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def check(recipe: Recipe) -> DataSet:
     """Everything that can be known to fail before anything starts.
 
     Raises:
-        UserError: MLflow does not answer, data is missing, or checkpoints cannot be stored.
+        UserError: MLflow does not answer or takes no changes, data is missing, or checkpoints cannot be stored.
     """
     if launch.in_submitted_job() and "MLFLOW_TRACKING_URI" not in os.environ:
         raise UserError(
@@ -31,9 +32,11 @@ def check(recipe: Recipe) -> DataSet:
             """ray job submit --runtime-env-json '{"env_vars": {"MLFLOW_TRACKING_URI": "..."}}'"""
         )
     registry.check_reachable()
+    tracking.check_experiment(recipe.run.experiment)
     data = open_data(recipe.data)
     for size in {recipe.augment.train_sizes[0], recipe.augment.train_size, recipe.augment.eval_size}:
         check_input(recipe.model.name, size, num_classes=len(data.train.classes), **recipe.model_options)
+    profiling.check(recipe, make_plan(recipe, data))
     check_classes(recipe, len(data.train.classes))
     pretrained.check(recipe)
     launch.check(recipe)

@@ -110,7 +110,11 @@ class RunConfig:
 
     log_every_steps: Positive = 50
     max_loss: Annotated[float, Field(gt=0)] | None = None
-    """A mean loss above it, as one that is not finite, ends the run where it is logged."""
+    """A mean loss above it, as one that is not finite, ends the run where it is logged, or before an evaluation."""
+
+    profile_steps: tuple[Positive, ...] = ()
+    """First and last update (the first of a training is 1, as in its progress) that torch's profiler records on rank 0:
+    a trace and a table of operations in the run's artifacts, below profile/."""
 
     experiment: str = "degrid"
     """MLflow experiment."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 # Ray reads these when it is imported. report() waits for a poll of the controller, every 2 s by default: long for
 # small trainings.
@@ -30,7 +29,7 @@ from trainer import loop, progress
 from trainer.board import Board
 from trainer.compiling import check_compiler
 from trainer.config import Recipe, ScalingConfig
-from trainer.launch import worker
+from trainer.launch import storage, worker
 from trainer.recipes.rules import check_device
 
 log = logging.getLogger(__name__)
@@ -48,20 +47,33 @@ def check(recipe: Recipe) -> None:
     check_device(recipe, device_type)
     if "RAY_ADDRESS" not in os.environ:  # else the workers, which are elsewhere, look for one when they begin
         check_compiler(recipe.run.compile, device_type)
-    storage = storage_path(recipe)
-    nodes = sum(node["Alive"] for node in ray.nodes())
+    nodes = _num_nodes()
     if nodes > 1 and not recipe.run.storage_path:
         raise UserError(
             f"the cluster has {nodes} nodes, so checkpoints need a place that all of them reach: set run.storage_path "
             "to a shared folder or an s3:// URI"
         )
-    if "://" not in storage:
-        try:
-            Path(storage).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"run.storage_path={storage} cannot be written ({error.strerror}); choose another"
-            ) from error
+    storage.check(storage_path(recipe))
+
+
+def describe_world(scaling: ScalingConfig) -> dict[str, Any]:
+    """workers, device (GPU or CPU), nodes, and cores of all nodes together.
+
+    Raises:
+        UserError: as `check`.
+    """
+    resources = _connect(scaling)
+    return {
+        "workers": scaling.num_workers,
+        "device": "GPU" if resources.use_gpu else "CPU",
+        "nodes": _num_nodes(),
+        "cores": int(ray.cluster_resources().get("CPU", 0)),
+        "threads_per_worker": max(1, int(resources.cpus_per_worker)),
+    }
+
+
+def _num_nodes() -> int:
+    return sum(node["Alive"] for node in ray.nodes())
 
 
 def train(jobs: Sequence[tuple[Recipe, str]], checkpoints: str) -> None:
@@ -97,12 +109,14 @@ def run_on_workers(work: Callable[[loop.World, dict[str, Any]], Any], arguments:
         UserError, TrainingError: as `train`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        _, answer = _fit(
-            worker.do_work,
-            {"work": work, "arguments": arguments},
-            recipe.scaling,
-            run_config={"name": uuid4().hex, "storage_path": recipe.run.storage_path or folder},
-        )
+        place = recipe.run.storage_path or folder
+        with storage.borrowed(place) as name:
+            _, answer = _fit(
+                worker.do_work,
+                {"work": work, "arguments": arguments},
+                recipe.scaling,
+                run_config={"name": name, "storage_path": place},
+            )
     return answer
 
 

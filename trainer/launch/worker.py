@@ -56,6 +56,10 @@ class _RayHooks:
         if self._log:
             self._log.image(key, image, step)
 
+    def log_file(self, path: Path, folder: str) -> None:
+        if self._log:
+            self._log.file(path, folder)
+
     def tag(self, key: str, value: str) -> None:
         if self._log:
             self._log.tag(key, value)

@@ -4,6 +4,7 @@ The driver creates the run and ends it; rank 0 writes into it by its id. MLflow 
 after that nothing here may stop it.
 """
 
+from trainer.tracking.check import check_experiment
 from trainer.tracking.log import RunLog, log_card, log_figure, tag
 from trainer.tracking.runs import (
     CHECKPOINTS_TAG,
@@ -20,6 +21,7 @@ from trainer.tracking.runs import (
 __all__ = [
     "CHECKPOINTS_TAG",
     "RunLog",
+    "check_experiment",
     "children",
     "create_parent",
     "create_run",

@@ -6,6 +6,7 @@ A call that fails is reported once and skipped.
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import mlflow
@@ -68,6 +69,10 @@ class RunLog:
 
     def image(self, key: str, image: Image.Image, step: int) -> None:
         guarded(lambda: self._api.log_image(self._run_id, image, key=key, step=step, synchronous=False))
+
+    def file(self, path: Path, folder: str) -> None:
+        """Delivered when it returns."""
+        guarded(lambda: self._api.log_artifact(self._run_id, str(path), folder))
 
     def tag(self, key: str, value: str) -> None:
         guarded(lambda: self._api.log_batch(self._run_id, tags=[RunTag(key, value[:5000])], synchronous=False))
