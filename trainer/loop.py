@@ -46,8 +46,6 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
 
     torch.manual_seed(recipe.run.seed)  # every worker starts from the same weights
     model = build_model(recipe, data, pretrained=resume_from is None)
-    if recipe.run.sync_batch_norm:
-        model = convert_sync_batchnorm(model)
     model = model.to(world.device).to(memory_format=precision.memory_format)
     frozen = freeze(model, recipe.model.freeze_stages)
     optimizer = make_optimizer(model, recipe)
@@ -152,7 +150,7 @@ def build_model(recipe: Recipe, data: DataSet, *, pretrained: bool) -> nn.Module
     model = create_model(recipe.model.name, num_classes=len(data.train.classes), **recipe.model_options)
     if pretrained and recipe.model.pretrained:
         load_pretrained(model, recipe, data.train.classes)
-    return model
+    return convert_sync_batchnorm(model) if recipe.run.sync_batch_norm else model
 
 
 def _train_mode(model: nn.Module, frozen: Sequence[nn.Module]) -> None:

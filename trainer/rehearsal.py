@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from pydantic import TypeAdapter
-from timm.layers import convert_sync_batchnorm
 
 from shared.errors import UserError
 from trainer.config import Recipe
@@ -86,12 +85,12 @@ def _updates(recipe: Recipe, world: World, data: DataSet, batch: Batch) -> dict[
     peak_gb = watch_peak(world.device)
     torch.manual_seed(recipe.run.seed)
     model = build_model(recipe, data, pretrained=False)
-    if recipe.run.sync_batch_norm:
-        model = convert_sync_batchnorm(model)
     model = model.to(world.device).to(memory_format=precision.memory_format).train()
     for module in freeze(model, recipe.model.freeze_stages):
         module.eval()
     train_step = TrainStep(model, make_optimizer(model, recipe), recipe, precision, world.rank, world.size)
+    if recipe.run.compile != "off":
+        train_step.warm_up(batch.images.shape[-1], batch.images.shape[1])
     meter = Meter(recipe.run.global_batch_size, world.device, cost=Cost.of(recipe, len(data.train.classes), precision))
 
     def update(batches: Iterator[Batch]) -> dict[str, float]:
@@ -100,7 +99,7 @@ def _updates(recipe: Recipe, world: World, data: DataSet, batch: Batch) -> dict[
             meter.add(train_step(same, step=step, learning_rate=0.0))
         return meter.read(0)
 
-    update(repeat(batch, 1))  # the first one compiles, chooses algorithms and makes the optimizer's state
+    update(repeat(batch, 1))  # the first one chooses algorithms and makes the optimizer's state
     updates = _agreed(MEASURED_S / update(repeat(batch, 1))["perf/step_time_s"], world)
     metrics = update(repeat(batch, updates))
     return {
