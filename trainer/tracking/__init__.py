@@ -4,31 +4,36 @@ The driver creates the run and ends it; rank 0 writes into it by its id. MLflow 
 after that nothing here may stop it.
 """
 
-from trainer.tracking.log import RunLog, log_card, log_figure, tag
+from trainer.tracking.log import RunLog, log_card, log_figure, log_summary, tag
 from trainer.tracking.runs import (
     CHECKPOINTS_TAG,
+    Child,
     children,
     create_parent,
     create_run,
     end_run,
+    fail_run,
     find_interrupted,
-    find_study,
+    find_parent,
     history,
     import_run,
 )
 
 __all__ = [
     "CHECKPOINTS_TAG",
+    "Child",
     "RunLog",
     "children",
     "create_parent",
     "create_run",
     "end_run",
+    "fail_run",
     "find_interrupted",
-    "find_study",
+    "find_parent",
     "history",
     "import_run",
     "log_card",
     "log_figure",
+    "log_summary",
     "tag",
 ]
