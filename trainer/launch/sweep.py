@@ -9,8 +9,9 @@ from typing import Any
 import ray
 from pydantic import TypeAdapter
 
-# Tune reads it when it is imported. What happened stands in MLflow; its own files would say it again
+# What happened stands in MLflow: Tune's own files would say it again, and its summaries go to stdout
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -21,6 +22,9 @@ from trainer.config import Recipe
 from trainer.launch.cluster import Resources, share_out
 from trainer.launch.driver import News, environment, storage_path, train_jobs
 from trainer.sweep.board import Lines, SweepBoard
+
+DRIVER_RESOURCES = {"CPU": 0, "memory": 1}
+"""The workers ask for theirs themselves. Tune does not take nothing for an answer, so a driver asks for a byte."""
 
 Ended = Callable[[str, str], None]
 
@@ -67,7 +71,7 @@ def sweep(jobs: Sequence[tuple[Recipe, str]], name: str, concurrent: int | None,
     lines = Lines()
     with progress.following(lambda: lines.show(*ray.get(board.news.remote(), timeout=5))):
         tune.Tuner(
-            tune.with_resources(trainable, {"CPU": 0}),  # the workers do the work, and ask for themselves
+            tune.with_resources(trainable, DRIVER_RESOURCES),
             param_space={"job": tune.grid_search(list(range(len(jobs))))},
             tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=True),
             run_config=tune.RunConfig(

@@ -70,7 +70,7 @@ def draw(title: str, keys: Sequence[str], results: Sequence[Result]) -> "Figure"
         caption.append("Bars: the 95 % interval that this number leaves.")
     if len(finished) < len(results) and kind != "heat map":
         caption.append(f"Not finished: {len(results) - len(finished)} of {len(results)}.")
-    figure.supxlabel(" ".join(caption), fontsize=8, color=figures.GREY)
+    figure.supxlabel("\n".join(caption), fontsize=8, color=figures.GREY)
     return figure
 
 
@@ -194,7 +194,7 @@ def _parallel(axes: "Axes", keys: Sequence[str], results: Sequence[Result]) -> N
     finished = _finished(results)
     errors = [_error(result) for result in finished]
     columns = [column([result.point[i] for result in results]) for i in range(len(keys))]
-    columns.append(column(errors or [0.0]))
+    columns.append(column(errors or [0.0], scale="linear"))
     shade = Normalize(min(errors, default=0), max(errors, default=1))
     for rank, result in enumerate(sorted(finished, key=_error, reverse=True), 1):  # the best ones on top
         best = rank == len(finished)

@@ -67,9 +67,11 @@ class Range:
         low, high = self.low, self.high + 1 if self.whole else self.high
         if self.low > 0 and self.high / self.low >= LOG_FACTOR:
             value = math.exp(source.uniform(math.log(low), math.log(high)))
+            value = float(f"{value:.4g}")  # few digits: a name shows all of them
         else:
             value = source.uniform(low, high)
-        value = math.floor(value) if self.whole else float(f"{value:.3g}")  # a name shows all of it
+            value = round(value, 4 - math.floor(math.log10(high - low)))
+        value = math.floor(value) if self.whole else value
         return repr(min(max(value, self.low), self.high))
 
 
@@ -88,8 +90,10 @@ def read(words: Sequence[str], samples: int | None = None, seed: int = 0) -> Swe
     """
     names = [word for word in words if "=" not in word]
     if len(names) != 1:
-        raise UserError(f"name one recipe (given: {', '.join(names) or 'none'}); several networks are a setting that "
-                        "varies: model.name=resnet18,resnet34")  # fmt: skip
+        raise UserError(
+            f"name one recipe (given: {', '.join(names) or 'none'}); several networks are a setting that varies: "
+            "model.name=resnet18,resnet34"
+        )
     settings = [read_setting(word) for word in words if "=" in word]
     varying = [setting for setting in settings if isinstance(setting, Range) or len(setting.texts) > 1]
     fixed = [f"{s.key}={s.texts[0]}" for s in settings if isinstance(s, Values) and len(s.texts) == 1]
@@ -99,9 +103,14 @@ def read(words: Sequence[str], samples: int | None = None, seed: int = 0) -> Swe
     else:
         points = _drawn(varying, samples, seed)
     keys = tuple(setting.key for setting in varying)
-    base = recipes.load(names[0], fixed)
-    loaded = tuple(_load(names[0], fixed, keys, point) for point in points)
-    return Sweep(name=f"{base.name}: {', '.join(_short(keys))}", keys=keys, recipes=loaded)
+    loaded = [_load(names[0], fixed, keys, point) for point in points]
+    short = _short(keys)
+    labels = (" ".join(f"{key}={text}" for key, text in zip(short, point, strict=True)) for point in points)
+    return Sweep(
+        name=f"{loaded[0].name}: {', '.join(short)}",
+        keys=keys,
+        recipes=tuple(replace(r, name=f"{r.name} {label}") for r, label in zip(loaded, labels, strict=True)),
+    )
 
 
 def read_setting(word: str) -> Values | Range:
@@ -209,15 +218,14 @@ def _drawn(axes: Sequence[Values | Range], count: int, seed: int) -> list[tuple[
 
 def _load(recipe: str, fixed: Sequence[str], keys: Sequence[str], point: Sequence[str]) -> Recipe:
     settings = [f"{key}={text}" for key, text in zip(keys, point, strict=True)]
-    name = " ".join(f"{key}={text}" for key, text in zip(_short(keys), point, strict=True))
     try:
-        loaded = recipes.load(recipe, [*fixed, *settings])
+        return recipes.load(recipe, [*fixed, *settings])
     except UserError as error:
         raise UserError(f"with {' '.join(settings)}: {error}") from error
-    return replace(loaded, name=f"{loaded.name} {name}")
 
 
 def _short(keys: Sequence[str]) -> list[str]:
-    """The keys without their sections, where that leaves them different."""
+    """The keys without their sections, where that leaves them telling."""
     names = [key.rpartition(".")[2] for key in keys]
-    return [name if names.count(name) == 1 else key for key, name in zip(keys, names, strict=True)]
+    names_alone = {name for name in names if names.count(name) == 1} - {"name"}
+    return [name if name in names_alone else key for key, name in zip(keys, names, strict=True)]

@@ -32,7 +32,9 @@ def is_number(value: Any) -> bool:
 def text(value: Any) -> str:
     if is_number(value):
         return f"{value:g}"
-    return "none" if value is None else str(list(value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(text(item) for item in value)}]"
+    return "none" if value is None else str(value)
 
 
 def distinct(values: Sequence[Any]) -> list[Any]:
@@ -74,25 +76,25 @@ def set_scale(axes: "Axes", which: Literal["x", "y"], values: Sequence[float]) -
     axis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def column(values: Sequence[Any]) -> Column:
-    """The axis of one setting among several."""
+def column(values: Sequence[Any], scale: Name | None = None) -> Column:
+    """The axis of one setting among several; the values choose its scale if nobody else does."""
     found = distinct(values)
     if not all(is_number(value) for value in found):
         last = max(1, len(found) - 1)
         places = {value: i / last for i, value in enumerate(found)}
         return Column(place=places.__getitem__, ticks=[(place, text(value)) for value, place in places.items()])
-    measure = _measure(found)
+    scale = scale or scale_of(found)
+    measure = _measure(found, scale)
     low, high = measure(found[0]), measure(found[-1])
 
     def place(value: float) -> float:
         return (measure(value) - low) / (high - low) if high > low else 0.5
 
-    shown = found if len(found) <= TICKS else _round_numbers(found)
+    shown = found if len(found) <= TICKS else _round_numbers(found, scale)
     return Column(place=place, ticks=[(place(value), text(value)) for value in shown])
 
 
-def _measure(found: Sequence[float]) -> Callable[[float], float]:
-    scale = scale_of(found)
+def _measure(found: Sequence[float], scale: Name) -> Callable[[float], float]:
     if scale == "linear":
         return float
     smallest = min(value for value in found if value > 0)
@@ -100,9 +102,9 @@ def _measure(found: Sequence[float]) -> Callable[[float], float]:
     return lambda value: log(value / smallest) if value > 0 else -1.0
 
 
-def _round_numbers(found: Sequence[float]) -> list[float]:
+def _round_numbers(found: Sequence[float], scale: Name) -> list[float]:
     from matplotlib.ticker import LogLocator, MaxNLocator
 
-    locator = MaxNLocator(5) if scale_of(found) == "linear" else LogLocator(subs=(1, 2, 5))
+    locator = MaxNLocator(5) if scale == "linear" else LogLocator(subs=(1, 2, 5))
     low = min(value for value in found if value > 0) if isinstance(locator, LogLocator) else found[0]
     return [float(value) for value in locator.tick_values(low, found[-1]) if low <= value <= found[-1]]
