@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from shared import registry
 from trainer.__main__ import main
 from trainer.sweep import figure, points, scales
-from trainer.sweep.figure import Result
+from trainer.sweep.results import Result
 
 # points
 

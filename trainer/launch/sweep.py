@@ -53,7 +53,7 @@ def sweep(jobs: Sequence[tuple[Recipe, str]], name: str, concurrent: int | None,
         UserError: no Ray answers, or it is too small.
         KeyboardInterrupt: it was interrupted; trainings that have not ended are stopped.
     """
-    at_once = min(_room(recipe, concurrent) for recipe, _ in jobs)
+    at_once = min(len(jobs), *(_room(recipe, concurrent) for recipe, _ in jobs))
     board = ray.remote(num_cpus=0)(SweepBoard).remote()
     packed = [
         _Job(

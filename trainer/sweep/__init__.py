@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from shared.errors import TrainingError, UserError
+from shared.errors import UserError
 
 
 def add_parser(commands: Any) -> None:
@@ -43,12 +43,14 @@ def _sweep(options: argparse.Namespace) -> None:
     from trainer.sweep import points, run
 
     path = figures.check_path(options.plot) if options.plot else None
-    failure: TrainingError | None = None
-    if options.resume:
-        failure = run.resume(parent, options.concurrent)
-    elif not parent:
-        sweep = points.read(options.settings, options.samples, options.seed)
-        parent, failure = run.run(sweep, options.concurrent)
+    failure: run.PartlyFailedError | None = None
+    try:
+        if options.resume:
+            run.resume(parent, options.concurrent)
+        elif not parent:
+            parent = run.run(points.read(options.settings, options.samples, options.seed), options.concurrent)
+    except run.PartlyFailedError as error:
+        parent, failure = error.parent, error
     figure, table = run.report(parent)
     if path:
         figures.save(figure, path)

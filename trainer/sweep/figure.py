@@ -1,46 +1,20 @@
 """One figure of a sweep: which kind of it shows the most depends on what varied."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from math import sqrt
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from trainer import figures
-from trainer.sweep.scales import column, distinct, is_number, set_scale, text
+from trainer.sweep.parallel import draw_parallel
+from trainer.sweep.results import Result, error_of, finished_of
+from trainer.sweep.scales import distinct, is_number, set_scale, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ERROR = "val/top1_error_pct"
-"""Its last value, of the weights that were kept in the end, is what a sweep compares."""
-
 Kind = Literal["curve", "list", "heat map", "scatter", "parallel"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
-    """What became of a point."""
-
-    name: str
-    point: tuple[Any, ...]
-    error_pct: float | None
-    """None where the training is not finished."""
-    lowest_pct: float | None
-    """Over all evaluations."""
-    images: int
-    """Validation pictures behind the error."""
-    status: str
-    run_id: str
-
-    @property
-    def margin_pct(self) -> float:
-        """Half the 95 % interval that this number of pictures leaves."""
-        share = (self.error_pct or 0) / 100
-        return 196 * sqrt(share * (1 - share) / self.images) if self.images else 0
 
 
 def kind_of(results: Sequence[Result]) -> Kind:
@@ -62,7 +36,7 @@ def draw(title: str, keys: Sequence[str], results: Sequence[Result]) -> "Figure"
     width = 2.4 * len(keys) + 2.5 if kind == "parallel" else 6.4
     figure = figures.new_figure(max(width, 6.4), 4.4)
     axes = figure.subplots()
-    finished = _finished(results)
+    finished = finished_of(results)
     _DRAWN[kind](axes, keys, results)
     figure.suptitle(title)
     caption = [f"Top-1 error on {finished[0].images:,} validation pictures after the last update."] if finished else []
@@ -75,7 +49,7 @@ def draw(title: str, keys: Sequence[str], results: Sequence[Result]) -> "Figure"
 
 
 def _curve(axes: "Axes", keys: Sequence[str], results: Sequence[Result]) -> None:
-    finished = _finished(results)
+    finished = finished_of(results)
     set_scale(axes, "x", [result.point[0] for result in results])
     _plot_with_bars(axes, sorted(finished, key=lambda r: r.point[0]))
     for result in results:
@@ -90,19 +64,19 @@ def _curve(axes: "Axes", keys: Sequence[str], results: Sequence[Result]) -> None
     figures.tidy(axes)
     axes.margins(y=0.12)
     if finished:
-        best = min(finished, key=_error)
-        axes.plot(best.point[0], _error(best), "o", markersize=8, color=figures.VERMILION, zorder=4)
+        best = min(finished, key=error_of)
+        axes.plot(best.point[0], error_of(best), "o", markersize=8, color=figures.VERMILION, zorder=4)
         label = f"{best.point[0]:g}: {best.error_pct:.1f} %"
         figures.place_labels(
-            axes, [figures.Label(x=best.point[0], y=_error(best), text=label, colour=figures.VERMILION)], 9
+            axes, [figures.Label(x=best.point[0], y=error_of(best), text=label, colour=figures.VERMILION)], 9
         )
 
 
 def _plot_with_bars(axes: "Axes", finished: Sequence[Result]) -> None:
-    x, y = [result.point[0] for result in finished], [_error(result) for result in finished]
+    x, y = [result.point[0] for result in finished], [error_of(result) for result in finished]
     axes.plot(x, y, "o-", color=figures.BLUE, linewidth=1.6, markersize=5)
     for result in finished:
-        low, high = _error(result) - result.margin_pct, _error(result) + result.margin_pct
+        low, high = error_of(result) - result.margin_pct, error_of(result) + result.margin_pct
         axes.plot([result.point[0]] * 2, [low, high], color=figures.BLUE, linewidth=1)
 
 
@@ -135,14 +109,14 @@ def _list(axes: "Axes", keys: Sequence[str], results: Sequence[Result]) -> None:
 
 def _heat_map(axes: "Axes", keys: Sequence[str], results: Sequence[Result]) -> None:
     """A cell for each combination, the values of the first key from left to right."""
-    finished = _finished(results)
+    finished = finished_of(results)
     columns, rows = (distinct([result.point[i] for result in results]) for i in (0, 1))
     errors = np.full((len(rows), len(columns)), np.nan)
     for result in finished:
-        errors[rows.index(result.point[1]), columns.index(result.point[0])] = _error(result)
+        errors[rows.index(result.point[1]), columns.index(result.point[0])] = error_of(result)
     image = axes.imshow(errors, cmap="viridis", origin="lower", aspect="auto")
     middle = (np.nanmin(errors) + np.nanmax(errors)) / 2 if finished else 0
-    best = min(finished, key=_error, default=None)
+    best = min(finished, key=error_of, default=None)
     for result in results:
         x, y, error = columns.index(result.point[0]), rows.index(result.point[1]), result.error_pct
         colour = figures.VERMILION if error is None else "white" if error <= middle else "black"
@@ -164,7 +138,7 @@ def _heat_map(axes: "Axes", keys: Sequence[str], results: Sequence[Result]) -> N
 
 def _scatter(axes: "Axes", keys: Sequence[str], results: Sequence[Result]) -> None:
     """Two numbers that were drawn at random: a point for each training."""
-    finished = _finished(results)
+    finished = finished_of(results)
     set_scale(axes, "x", [result.point[0] for result in results])
     set_scale(axes, "y", [result.point[1] for result in results])
     for result in results:
@@ -172,10 +146,10 @@ def _scatter(axes: "Axes", keys: Sequence[str], results: Sequence[Result]) -> No
             axes.plot(*result.point, "x", color=figures.GREY)
     if finished:
         x, y = zip(*(result.point for result in finished), strict=True)
-        errors = [_error(result) for result in finished]
+        errors = [error_of(result) for result in finished]
         image = axes.scatter(x, y, c=errors, cmap="viridis", s=70, edgecolors="white", linewidths=0.6, zorder=3)
         _colour_bar(axes, image)
-        best = min(finished, key=_error)
+        best = min(finished, key=error_of)
         axes.plot(*best.point, "o", markersize=13, color=figures.VERMILION, fillstyle="none", markeredgewidth=1.8)
         label = f"{best.error_pct:.1f} %"
         figures.place_labels(
@@ -186,45 +160,6 @@ def _scatter(axes: "Axes", keys: Sequence[str], results: Sequence[Result]) -> No
     figures.tidy(axes)
 
 
-def _parallel(axes: "Axes", keys: Sequence[str], results: Sequence[Result]) -> None:
-    """A line for each training through its values, to its error at the right; the best one is bold."""
-    from matplotlib import colormaps
-    from matplotlib.colors import Normalize
-
-    finished = _finished(results)
-    errors = [_error(result) for result in finished]
-    columns = [column([result.point[i] for result in results]) for i in range(len(keys))]
-    columns.append(column(errors or [0.0], scale="linear"))
-    shade = Normalize(min(errors, default=0), max(errors, default=1))
-    for rank, result in enumerate(sorted(finished, key=_error, reverse=True), 1):  # the best ones on top
-        best = rank == len(finished)
-        places = [c.place(value) for c, value in zip(columns, [*result.point, result.error_pct], strict=True)]
-        colour = figures.VERMILION if best else colormaps["viridis"](shade(_error(result)))
-        axes.plot(*_bent(places), color=colour, linewidth=2.8 if best else 1.4, alpha=1 if best else 0.85)
-    for x, c in enumerate(columns):
-        axes.axvline(x, color="0.3", linewidth=1, zorder=3)
-        for place, label in c.ticks:
-            axes.annotate(
-                label, (x, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, zorder=5,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
-            )  # fmt: skip
-    axes.set_xticks(range(len(columns)), [*keys, "top-1 error (%)"])
-    axes.set_yticks([])
-    axes.set_xlim(-0.1, len(keys) + 0.25)
-    axes.set_ylim(-0.04, 1.04)
-    axes.tick_params(axis="x", length=0)
-    axes.spines[:].set_visible(False)
-
-
-def _bent(places: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """A curve that meets each axis at a right angle, so that lines which cross there can be told apart."""
-    share = np.linspace(0, 1, 30)
-    step = share * share * (3 - 2 * share)
-    x = [i + share for i in range(len(places) - 1)]
-    y = [a + (b - a) * step for a, b in pairwise(places)]
-    return np.concatenate(x), np.concatenate(y)
-
-
 def _colour_bar(axes: "Axes", image: Any) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -232,19 +167,10 @@ def _colour_bar(axes: "Axes", image: Any) -> None:
     bar.outline.set_visible(False)
 
 
-def _finished(results: Sequence[Result]) -> list[Result]:
-    return [result for result in results if result.error_pct is not None]
-
-
-def _error(result: Result) -> float:
-    assert result.error_pct is not None
-    return result.error_pct
-
-
 _DRAWN: dict[Kind, Callable[["Axes", Sequence[str], Sequence[Result]], None]] = {
     "curve": _curve,
     "list": _list,
     "heat map": _heat_map,
     "scatter": _scatter,
-    "parallel": _parallel,
+    "parallel": draw_parallel,
 }

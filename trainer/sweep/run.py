@@ -8,15 +8,17 @@ through them. The others are not lost: their checkpoints stay where the recipe k
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from shared import registry
 from shared.errors import TrainingError
 from trainer import launch, parents, pretrained, registration, tracking, training
-from trainer.config import Recipe
+from trainer.config import DataConfig, Recipe
+from trainer.data import DataSet
 from trainer.sweep import figure, points
-from trainer.sweep.figure import ERROR, Result
 from trainer.sweep.points import Sweep
+from trainer.sweep.results import ERROR, Result, table
 from trainer.tracking import Child
 
 if TYPE_CHECKING:
@@ -25,33 +27,55 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run(sweep: Sweep, concurrent: int | None = None) -> tuple[str, TrainingError | None]:
-    """Train all points; returns the parent run's id, and what to raise in the end where some failed.
+class PartlyFailedError(TrainingError):
+    """Some trainings failed; the others are trained, and can be looked at.
+
+    Args:
+        parent: the run above them.
+    """
+
+    def __init__(self, message: str, parent: str) -> None:
+        super().__init__(message)
+        self.parent = parent
+
+
+def run(sweep: Sweep, concurrent: int | None = None) -> str:
+    """Train all points; returns the parent run's id.
 
     Args:
         concurrent: trainings at once, at most.
 
     Raises:
         UserError: a point cannot work; nothing has started then.
+        PartlyFailedError: after the last one.
     """
-    for recipe in sweep.recipes:
-        training.check(recipe)
+    data = _check(sweep.recipes)
     # weights to start from are chosen once: an alias may have moved when the sweep goes on
     sweep = replace(sweep, recipes=tuple(pretrained.pin(recipe) for recipe in sweep.recipes))
     parent = tracking.create_parent(
         "sweep", sweep.name, sweep.recipes[0].run.experiment, asdict(sweep), params=_varied(sweep)
     )
-    return parent, _train(sweep, parent, concurrent)
+    with parents.under(parent, "sweep"):
+        jobs = [(r, tracking.create_run(r, d, parent)) for r, d in zip(sweep.recipes, data, strict=True)]
+        _train(sweep, jobs, parent, concurrent)
+    return parent
 
 
-def resume(parent: str, concurrent: int | None = None) -> TrainingError | None:
-    """Go on with what did not finish, start what never began; returns what to raise in the end where some failed.
+def resume(parent: str, concurrent: int | None = None) -> None:
+    """Go on with what did not finish, and start what never began.
 
     Raises:
         UserError: no such sweep.
+        PartlyFailedError: after the last one.
     """
     registry.check_reachable()
-    return _train(find(parent), parent, concurrent)
+    sweep, begun = find(parent), parents.begun(parent)
+    left = [r for r in sweep.recipes if r.name not in begun or begun[r.name].status != "FINISHED"]
+    data = _check(left)
+    with parents.under(parent, "sweep"):
+        ids = {name: child.run_id for name, child in begun.items()}
+        jobs = [(r, ids.get(r.name) or tracking.create_run(r, d, parent)) for r, d in zip(left, data, strict=True)]
+        _train(sweep, jobs, parent, concurrent)
 
 
 def find(parent: str) -> Sweep:
@@ -63,24 +87,17 @@ def find(parent: str) -> Sweep:
     return points.from_settings(tracking.find_parent("sweep", parent))
 
 
-def _train(sweep: Sweep, parent: str, concurrent: int | None) -> TrainingError | None:
-    begun = parents.begun(parent)
-    left = [r for r in sweep.recipes if r.name not in begun or begun[r.name].status != "FINISHED"]
-    data = [training.check(recipe) for recipe in left]
-    failure: TrainingError | None = None
-    try:
-        with parents.under(parent, "sweep"):
-            jobs = []
-            for recipe, its_data in zip(left, data, strict=True):
-                child = begun.get(recipe.name)
-                jobs.append((recipe, child.run_id if child else tracking.create_run(recipe, its_data, parent)))
-            failed = _train_each(jobs, parent, concurrent) if jobs else 0
-            _register_best(sweep, parent)
-            if failed:
-                raise TrainingError(f"{failed} of {len(sweep.recipes)} trainings of the sweep failed")
-    except TrainingError as error:
-        failure = error
-    return failure
+def _check(recipes: Sequence[Recipe]) -> list[DataSet]:
+    """What `training.check` returns for each. Those with the same data share it: an index of ImageNet takes memory."""
+    found: dict[DataConfig, DataSet] = {}
+    return [found.setdefault(recipe.data, training.check(recipe)) for recipe in recipes]
+
+
+def _train(sweep: Sweep, jobs: Sequence[tuple[Recipe, str]], parent: str, concurrent: int | None) -> None:
+    failed = _train_each(jobs, parent, concurrent) if jobs else 0
+    _register_best(sweep, parent)
+    if failed:
+        raise PartlyFailedError(f"{failed} of {len(sweep.recipes)} trainings of the sweep failed", parent)
 
 
 def _train_each(jobs: Sequence[tuple[Recipe, str]], parent: str, concurrent: int | None) -> int:
@@ -98,7 +115,8 @@ def _train_each(jobs: Sequence[tuple[Recipe, str]], parent: str, concurrent: int
             tracking.fail_run(run_id, cause)
         else:
             tracking.end_run(run_id, "FINISHED")
-        outcome = f"failed: {cause}" if cause else _outcome(run_id)
+        error = tracking.last_value(run_id, ERROR)
+        outcome = f"failed: {cause}" if cause else "trained" if error is None else f"validation error {error:.2f} %"
         log.warning("%d of %d ended: %s: %s", len(jobs) - len(running), len(jobs), names[run_id], outcome)
 
     status = "FAILED"
@@ -113,11 +131,6 @@ def _train_each(jobs: Sequence[tuple[Recipe, str]], parent: str, concurrent: int
     return len(failed)
 
 
-def _outcome(run_id: str) -> str:
-    errors = tracking.history(run_id, ERROR)
-    return f"validation error {errors[-1][1]:.2f} %" if errors else "trained"
-
-
 def _register_best(sweep: Sweep, parent: str) -> None:
     """Make the best network a version, and its figures and settings those of the parent.
 
@@ -128,7 +141,7 @@ def _register_best(sweep: Sweep, parent: str) -> None:
     finished = [r for r in sweep.recipes if r.name in children and children[r.name].status == "FINISHED"]
     if not finished:
         return
-    best = min(finished, key=lambda recipe: children[recipe.name].metrics[ERROR])
+    best = min(finished, key=lambda recipe: children[recipe.name].metrics.get(ERROR, inf))
     child = children[best.name]
     metrics = {name: value for name, value in child.metrics.items() if name.startswith(("val/", "gridding/"))}
     tags = {f"best {key}": str(value) for key, value in zip(sweep.keys, sweep.point(best), strict=True)}
@@ -149,19 +162,6 @@ def report(parent: str) -> tuple["Figure", str]:
     drawn = figure.draw(sweep.name, sweep.keys, results)
     tracking.log_figure(parent, drawn, "sweep.png")
     return drawn, table(results)
-
-
-def table(results: Sequence[Result]) -> str:
-    """The points by their error, those without one at the end."""
-    width = max(len(result.name) for result in results)
-    lines = [f"{'training':<{width}}  {'validation error':>16}  {'lowest before':>13}  run"]
-    for result in sorted(results, key=lambda r: (r.status != "FINISHED", r.error_pct or 0)):
-        final = f"{result.error_pct:.2f} %" if result.error_pct is not None else ""
-        lowest = f"{result.lowest_pct:.2f} %" if result.lowest_pct is not None else ""
-        if result.status != "FINISHED":
-            final = result.status.lower()
-        lines.append(f"{result.name:<{width}}  {final:>16}  {lowest:>13}  {result.run_id}")
-    return "\n".join(lines)
 
 
 def _result(sweep: Sweep, recipe: Recipe, child: Child | None) -> Result:

@@ -17,6 +17,7 @@ from trainer.tracking.runs import (
     find_parent,
     history,
     import_run,
+    last_value,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "find_parent",
     "history",
     "import_run",
+    "last_value",
     "log_card",
     "log_figure",
     "log_summary",

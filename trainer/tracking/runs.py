@@ -115,6 +115,11 @@ def history(run_id: str, metric: str) -> list[tuple[float, float]]:
     return sorted((float(p.step), float(p.value)) for p in client().get_metric_history(run_id, metric))
 
 
+def last_value(run_id: str, metric: str) -> float | None:
+    """The newest of what was logged; None where there is nothing, or MLflow does not say."""
+    return (guarded(lambda: client().get_run(run_id).data.metrics) or {}).get(metric)
+
+
 @contextmanager
 def import_run(recipe: Recipe, card: Card, source: str, params: Mapping[str, str]) -> Iterator[str]:
     """The id of a run in which imported weights are registered; it ends with the block."""
