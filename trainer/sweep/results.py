@@ -43,11 +43,11 @@ def error_of(result: Result) -> float:
 def table(results: Sequence[Result]) -> str:
     """The points by their error, those without one at the end."""
     width = max(len(result.name) for result in results)
-    lines = [f"{'training':<{width}}  {'validation error':>16}  {'lowest before':>13}  run"]
+    lines = [f"{'training':<{width}}  {'validation error':>16}  {'lowest':>8}  run"]
     for result in sorted(results, key=lambda r: (r.status != "FINISHED", r.error_pct or 0)):
         final = f"{result.error_pct:.2f} %" if result.error_pct is not None else ""
         lowest = f"{result.lowest_pct:.2f} %" if result.lowest_pct is not None else ""
         if result.status != "FINISHED":
             final = result.status.lower()
-        lines.append(f"{result.name:<{width}}  {final:>16}  {lowest:>13}  {result.run_id}")
+        lines.append(f"{result.name:<{width}}  {final:>16}  {lowest:>8}  {result.run_id}")
     return "\n".join(lines)
