@@ -1,6 +1,7 @@
 """Sweeps: what the words mean, which figure is drawn, and one of two points trained, resumed and drawn again."""
 
 import io
+import logging
 import math
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -222,10 +223,13 @@ def swept(colour_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("swept")
     settings = [*SETTINGS, f"data.path={colour_folder}", f"run.storage_path={folder / 'runs'}"]
     out, err = io.StringIO(), io.StringIO()
+    log = logging.StreamHandler(err)  # as the command line has it; pytest keeps the root logger for itself
+    logging.getLogger("trainer").addHandler(log)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", copy_of_empty(folder))
         with redirect_stdout(out), redirect_stderr(err):
             code = main(["sweep", "tiny_resnet18", *settings, "run.max_loss=1e-6,100"])
+        logging.getLogger("trainer").removeHandler(log)
         parent = runs()["tiny_resnet18: max_loss"]
         yield Swept(code, out.getvalue(), err.getvalue(), parent, below(parent.info.run_id), settings)
 

@@ -139,9 +139,10 @@ def run_on_workers(work: Callable[[loop.World, dict[str, Any]], Any], arguments:
 
 
 def storage_path(recipe: Recipe) -> str:
-    """Where this recipe's checkpoints go."""
+    """Where this recipe's checkpoints go: an address or an absolute path, as other processes have other folders."""
     if recipe.run.storage_path:
-        return recipe.run.storage_path
+        path = recipe.run.storage_path
+        return path if "://" in path else str(Path(path).absolute())
     # A submitted job runs in a copy of the checkout that Ray deletes
     return str((Path.home() / "degrid" if in_submitted_job() else store.ROOT) / "runs")
 

@@ -59,7 +59,7 @@ def sweep(jobs: Sequence[tuple[Recipe, str]], name: str, concurrent: int | None,
         _Job(
             recipe=asdict(recipe),
             run_id=run_id,
-            storage=_absolute(storage_path(recipe)),
+            storage=storage_path(recipe),
             resources=share_out(recipe.scaling, at_once),
         )
         for recipe, run_id in jobs
@@ -132,7 +132,3 @@ def _room(recipe: Recipe, concurrent: int | None) -> int:
         return concurrent or 1  # each takes all cores unless it is told to share them
     room = int(ray.cluster_resources()["GPU"]) // recipe.scaling.num_workers
     return min(room, concurrent or room)
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else os.path.abspath(path)
