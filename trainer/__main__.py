@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from shared.errors import TrainingError, UserError
-from trainer import bench, export
+from trainer import bench, export, sweep
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -232,6 +232,7 @@ def _parser() -> argparse.ArgumentParser:
 
     bench.add_parser(commands)
     export.add_parser(commands)
+    sweep.add_parser(commands)
 
     quickstart = commands.add_parser("quickstart", help="train the four tiny networks that the registry lacks")
     quickstart.set_defaults(command=_quickstart)

@@ -26,17 +26,27 @@ def shown(news: Callable[[], tuple[Progress | None, list[str]]]) -> Iterator[Non
         news: returns the latest progress and the messages since the last call; it may fail while workers restart.
     """
     display = _Display()
+    try:
+        with following(lambda: display.show(*news())):
+            yield
+    finally:
+        display.close()
+
+
+@contextmanager
+def following(poll: Callable[[], object]) -> Iterator[None]:
+    """While the context is open, call `poll` every POLL_INTERVAL_S, and a last time when it closes; it may fail."""
     stop = threading.Event()
 
-    def show_news() -> None:
+    def try_to_poll() -> None:
         try:
-            display.show(*news())
+            poll()
         except Exception:  # the workers' trouble is reported where it is handled; the bar only waits
             return
 
     def follow() -> None:
         while not stop.wait(POLL_INTERVAL_S):
-            show_news()
+            try_to_poll()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -45,8 +55,12 @@ def shown(news: Callable[[], tuple[Progress | None, list[str]]]) -> Iterator[Non
     finally:
         stop.set()
         thread.join()
-        show_news()
-        display.close()
+        try_to_poll()
+
+
+def line(progress: Progress) -> str:
+    """A training in one line."""
+    return f"{progress.title}: step {progress.step} of {progress.total_steps}, {_figures(progress)}"
 
 
 class _Display:
@@ -91,11 +105,7 @@ class _Display:
         assert self._latest is not None
         self._shown = self._latest
         self._next_line_s = time.monotonic() + LINE_INTERVAL_S
-        p = self._shown
-        print(
-            f"{p.title}: step {p.step} of {p.total_steps}, {_figures(p)}",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+        print(line(self._shown), file=sys.stderr, flush=True)
 
 
 def _figures(progress: Progress) -> str:

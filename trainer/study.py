@@ -3,7 +3,6 @@
 The parent run holds the study with all its settings, so that it can be resumed and drawn again from its id alone.
 """
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,13 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared import registry
-from trainer import figures, pretrained, studies, tracking, training
+from trainer import figures, parents, pretrained, studies, tracking, training
 from trainer.studies import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-log = logging.getLogger(__name__)
 
 Points = list[tuple[float, float]]
 """(update, error in %), in order."""
@@ -53,7 +50,7 @@ def run(study: Study) -> str:
     # weights to start from are chosen once: an alias may have moved when the study goes on
     panels = {title: [pretrained.pin(recipe) for recipe in panel] for title, panel in study.panels.items()}
     study = replace(study, panels=panels)
-    parent = tracking.create_parent(study.name, study.recipes[0].run.experiment, asdict(study))
+    parent = tracking.create_parent("study", study.name, study.recipes[0].run.experiment, asdict(study))
     _train(study, parent)
     return parent
 
@@ -67,9 +64,6 @@ def resume(parent: str) -> None:
     """
     registry.check_reachable()
     study = find(parent)
-    for child in tracking.children(parent).values():
-        if child.status == "SCHEDULED":  # left behind by a command that was killed
-            tracking.end_run(child.run_id, "KILLED")
     _train(study, parent)
 
 
@@ -79,28 +73,19 @@ def find(parent: str) -> Study:
     Raises:
         UserError: there is none.
     """
-    return studies.from_settings(tracking.find_study(parent))
+    return studies.from_settings(tracking.find_parent("study", parent))
 
 
 def _train(study: Study, parent: str) -> None:
-    status = "FAILED"
-    try:
-        begun = tracking.children(parent)
-        missing = [recipe for recipe in study.recipes if recipe.name not in begun]
-        interrupted = [child.run_id for child in begun.values() if child.status != "FINISHED"]
+    begun = parents.begun(parent)
+    missing = [recipe for recipe in study.recipes if recipe.name not in begun]
+    interrupted = [child.run_id for child in begun.values() if child.status != "FINISHED"]
+    with parents.under(parent, "study"):
         # one at most: they are trained one after the other
         if interrupted:
             training.resume(interrupted[0], missing, parent)
         elif missing:
             training.train(missing, parent)
-        status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):  # Ray Train turns Ctrl-C into the latter
-        status = "KILLED"
-        raise
-    finally:
-        tracking.end_run(parent, status)
-        if status != "FINISHED":
-            log.warning("the study is %s; go on with: python -m trainer study --resume %s", status, parent)
 
 
 def curves(parent: str) -> dict[str, Curve]:

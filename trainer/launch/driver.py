@@ -2,10 +2,10 @@
 
 import logging
 import os
-import socket
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,23 @@ if "RAY_ADDRESS" not in os.environ:
 import ray
 import ray.train
 import ray.train.torch
-from ray.exceptions import RayError
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from shared import store
-from shared.errors import TrainingError, UserError
-from trainer import loop, progress
-from trainer.board import Board
+from shared.errors import TrainingError, UserError, in_one_line
+from trainer import checkpoint, loop, progress
+from trainer.board import Board, Progress
 from trainer.compiling import check_compiler
 from trainer.config import Recipe, ScalingConfig
 from trainer.launch import storage, worker
+from trainer.launch.cluster import Resources, share_out
 from trainer.recipes.rules import check_device
 
 log = logging.getLogger(__name__)
 
-WORKERS_PER_LOCAL_CORE = 4
+News = Callable[[], tuple[Progress | None, list[str]]]
+Shown = Callable[[News], AbstractContextManager[None]]
+"""Shows what is new while its context is open."""
 
 
 def check(recipe: Recipe) -> None:
@@ -43,7 +45,7 @@ def check(recipe: Recipe) -> None:
     Raises:
         UserError: no Ray answers, it is too small, or checkpoints cannot be stored.
     """
-    device_type = "cuda" if _connect(recipe.scaling).use_gpu else "cpu"
+    device_type = "cuda" if share_out(recipe.scaling).use_gpu else "cpu"
     check_device(recipe, device_type)
     if "RAY_ADDRESS" not in os.environ:  # else the workers, which are elsewhere, look for one when they begin
         check_compiler(recipe.run.compile, device_type)
@@ -62,7 +64,7 @@ def describe_world(scaling: ScalingConfig) -> dict[str, Any]:
     Raises:
         UserError: as `check`.
     """
-    resources = _connect(scaling)
+    resources = share_out(scaling)
     return {
         "workers": scaling.num_workers,
         "device": "GPU" if resources.use_gpu else "CPU",
@@ -89,17 +91,50 @@ def train(jobs: Sequence[tuple[Recipe, str]], checkpoints: str) -> None:
         TrainingError: a training failed; the message is its cause.
     """
     first = jobs[0][0]
+    train_jobs(jobs, checkpoints, storage_path(first), share_out(first.scaling), register=True, shown=progress.shown)
+
+
+def train_jobs(
+    jobs: Sequence[tuple[Recipe, str]],
+    checkpoints: str,
+    place: str,
+    resources: Resources,
+    *,
+    register: bool,
+    shown: Shown,
+) -> None:
+    """`train` with everything decided that only the driver of a command can decide."""
+    first = jobs[0][0]
     _fit(
         worker.train_jobs,
-        {"jobs": [(asdict(recipe), run_id) for recipe, run_id in jobs]},
-        first.scaling,
+        {"jobs": [(asdict(recipe), run_id) for recipe, run_id in jobs], "register": register},
+        first.scaling.num_workers,
+        resources,
         run_config={
             "name": checkpoints,
-            "storage_path": storage_path(first),
+            "storage_path": place,
             "failure_config": ray.train.FailureConfig(max_failures=first.run.max_failures),
             "checkpoint_config": ray.train.CheckpointConfig(num_to_keep=2),
         },
+        shown=shown,
     )
+
+
+def last_state(recipe: Recipe, checkpoints: str) -> checkpoint.State:
+    """The newest of the states kept under a name.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    folder = f"{storage_path(recipe)}/{checkpoints}"
+    try:
+        latest = ray.train.Result.from_path(folder).checkpoint
+    except (OSError, RuntimeError) as error:
+        raise TrainingError(f"{folder} holds no checkpoint ({in_one_line(error)})") from error
+    if latest is None:
+        raise TrainingError(f"{folder} holds no checkpoint")
+    with latest.as_directory() as local:
+        return checkpoint.load(Path(local))
 
 
 def run_on_workers(work: Callable[[loop.World, dict[str, Any]], Any], arguments: dict[str, Any], recipe: Recipe) -> Any:
@@ -114,16 +149,19 @@ def run_on_workers(work: Callable[[loop.World, dict[str, Any]], Any], arguments:
             _, answer = _fit(
                 worker.do_work,
                 {"work": work, "arguments": arguments},
-                recipe.scaling,
+                recipe.scaling.num_workers,
+                share_out(recipe.scaling),
                 run_config={"name": name, "storage_path": place},
+                shown=progress.shown,
             )
     return answer
 
 
 def storage_path(recipe: Recipe) -> str:
-    """Where this recipe's checkpoints go."""
+    """Where this recipe's checkpoints go: an address or an absolute path, as other processes have other folders."""
     if recipe.run.storage_path:
-        return recipe.run.storage_path
+        path = recipe.run.storage_path
+        return path if "://" in path else str(Path(path).absolute())
     # A submitted job runs in a copy of the checkout that Ray deletes
     return str((Path.home() / "degrid" if in_submitted_job() else store.ROOT) / "runs")
 
@@ -133,38 +171,31 @@ def in_submitted_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Resources:
-    use_gpu: bool
-    cpus_per_worker: float
-
-
 def _fit(
     on_each_worker: Callable[[dict[str, Any]], None],
     config: dict[str, Any],
-    scaling: ScalingConfig,
+    num_workers: int,
+    resources: Resources,
     *,
     run_config: dict[str, Any],
+    shown: Shown,
 ) -> tuple[ray.train.Result, Any]:
     """Run `on_each_worker` on all workers; returns Ray's result and rank 0's answer."""
-    resources = _connect(scaling)
     board = ray.remote(num_cpus=0)(Board).remote()
-    environment = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_")}
-    environment["MLFLOW_TRACKING_URI"] = store.tracking_uri()
     trainer = ray.train.torch.TorchTrainer(
         on_each_worker,
-        train_loop_config=config | {"board": board, "environment": environment},
+        train_loop_config=config | {"board": board, "environment": environment()},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=scaling.num_workers,
+            num_workers=num_workers,
             use_gpu=resources.use_gpu,
             resources_per_worker={"CPU": resources.cpus_per_worker, **({"GPU": 1} if resources.use_gpu else {})},
         ),
         run_config=ray.train.RunConfig(**run_config),
     )
-    log.warning("starting %d workers on %s", scaling.num_workers, "GPUs" if resources.use_gpu else "CPU cores")
+    log.warning("starting %d workers on %s", num_workers, "GPUs" if resources.use_gpu else "CPU cores")
     failure: Exception | None = None
     result: ray.train.Result | None = None
-    with progress.shown(lambda: ray.get(board.news.remote(), timeout=5)):
+    with shown(lambda: ray.get(board.news.remote(), timeout=5)):
         try:
             result = trainer.fit()
         except TrainingFailedError as error:
@@ -187,63 +218,7 @@ def _cause(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _check_answers(address: str | None) -> None:
-    """Knock at the head's door: ray.init() would wait for it for minutes, and without a word."""
-    host, _, port = (address or "").rpartition(":")
-    if not port.isdigit():  # none, "auto" or "local"
-        return
-    try:
-        socket.create_connection((host.removeprefix("ray://").strip("[]"), int(port)), timeout=5).close()
-    except OSError as error:
-        raise UserError(f"no Ray answers at RAY_ADDRESS={address} ({error}); start it or unset RAY_ADDRESS") from error
-
-
-def connect() -> None:
-    """Connect to RAY_ADDRESS, or start a local Ray that ends with this process; once.
-
-    Raises:
-        UserError: no Ray answers at RAY_ADDRESS.
-    """
-    if ray.is_initialized():
-        return
-    address = os.environ.get("RAY_ADDRESS")
-    _check_answers(address)
-    try:
-        ray.init(
-            # not the default: that would join, or wait minutes for, whatever head last ran on this machine
-            address=address or "local",
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
-    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"no Ray answers at RAY_ADDRESS={address} ({str(error).splitlines()[0]}); start it or unset RAY_ADDRESS"
-        ) from error
-
-
-def _connect(scaling: ScalingConfig) -> _Resources:
-    """`connect`, and see what each worker gets there.
-
-    Raises:
-        UserError: no Ray answers at RAY_ADDRESS, or it is too small.
-    """
-    connect()
-    address = os.environ.get("RAY_ADDRESS")
-    total = ray.cluster_resources()
-    use_gpu = total.get("GPU", 0) > 0 if scaling.use_gpu == "auto" else scaling.use_gpu
-    unit = "GPU" if use_gpu else "CPU"
-    # on one's own machine a few workers may share a core: that is slow, not wrong
-    per_unit = 1 if address or use_gpu else WORKERS_PER_LOCAL_CORE
-    limit = int(total.get(unit, 0) * per_unit)
-    if scaling.num_workers > limit:
-        where = f"the cluster at {address}" if address else "this machine"
-        raise UserError(
-            f"scaling.num_workers={scaling.num_workers} is more than {where} can run: {limit} on "
-            f"{total.get(unit, 0):g} {unit}s; lower it, or add nodes"
-        )
-    if use_gpu:
-        return _Resources(use_gpu=True, cpus_per_worker=1)
-    # the workers share out the cores; OMP_NUM_THREADS follows
-    share = total["CPU"] / scaling.num_workers
-    return _Resources(use_gpu=False, cpus_per_worker=int(share) if share >= 1 else round(share - 5e-5, 4))
+def environment() -> dict[str, str]:
+    """What processes on other machines need to find the MLflow of this one."""
+    found = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_")}
+    return found | {"MLFLOW_TRACKING_URI": store.tracking_uri()}

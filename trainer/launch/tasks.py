@@ -8,7 +8,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from shared.errors import TrainingError, UserError
-from trainer.launch.driver import connect
+from trainer.launch.cluster import connect
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

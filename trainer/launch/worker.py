@@ -75,14 +75,15 @@ class _RayHooks:
         kept = ray.train.Checkpoint.from_directory(folder) if self._log else None
         ray.train.report(metrics, checkpoint=kept)
 
-    def finish(self, recipe: Recipe, state: checkpoint.State) -> None:
-        """Register the network and end its run."""
+    def finish(self, recipe: Recipe, state: checkpoint.State, *, register: bool) -> None:
+        """Register the network, if it shall be, and end its run."""
         if self._log:
             from trainer import registration  # as above
 
-            version = registration.register(recipe, state)
+            version = registration.register(recipe, state) if register else None
             self._log.finish()
-            self._board.post_message.remote(f"{recipe.name}: registered as {version.uri}")
+            if version is not None:
+                self._board.post_message.remote(f"{recipe.name}: registered as {version.uri}")
 
 
 def train_jobs(config: dict[str, Any]) -> None:
@@ -97,7 +98,7 @@ def train_jobs(config: dict[str, Any]) -> None:
         for recipe, run_id in jobs[first:]:
             hooks = _RayHooks(run_id, config["board"], world)
             resume_from = state if state is not None and state.run_id == run_id else None
-            hooks.finish(recipe, loop.train(recipe, world, hooks, run_id, resume_from))
+            hooks.finish(recipe, loop.train(recipe, world, hooks, run_id, resume_from), register=config["register"])
 
 
 def _latest_state() -> checkpoint.State | None:

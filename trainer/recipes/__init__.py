@@ -112,11 +112,15 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         raise UserError(f"{override!r} is neither a recipe nor a setting; settings look like run.epochs=10")
     if section not in SETTABLE:
         raise UserError(f"unknown section {section!r} in {override!r}; there are: {', '.join(SETTABLE)}")
+    settings.setdefault(section, {})[key] = value_of(text)
+
+
+def value_of(text: str) -> Any:
+    """What stands right of a setting's equals sign: a value in TOML, or a bare word, which is a string."""
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
-    settings.setdefault(section, {})[key] = value
+        return text
 
 
 def _explain(error: ValidationError) -> str:

@@ -5,32 +5,39 @@ after that nothing here may stop it.
 """
 
 from trainer.tracking.check import check_experiment
-from trainer.tracking.log import RunLog, log_card, log_figure, tag
+from trainer.tracking.log import RunLog, log_card, log_figure, log_summary, tag
 from trainer.tracking.runs import (
     CHECKPOINTS_TAG,
+    Child,
     children,
     create_parent,
     create_run,
     end_run,
+    fail_run,
     find_interrupted,
-    find_study,
+    find_parent,
     history,
     import_run,
+    last_value,
 )
 
 __all__ = [
     "CHECKPOINTS_TAG",
+    "Child",
     "RunLog",
     "check_experiment",
     "children",
     "create_parent",
     "create_run",
     "end_run",
+    "fail_run",
     "find_interrupted",
-    "find_study",
+    "find_parent",
     "history",
     "import_run",
+    "last_value",
     "log_card",
     "log_figure",
+    "log_summary",
     "tag",
 ]

@@ -50,6 +50,13 @@ def log_figure(run_id: str, figure: "Figure", name: str) -> None:
     guarded(lambda: client().log_figure(run_id, figure, name))
 
 
+def log_summary(run_id: str, metrics: dict[str, float], tags: dict[str, str]) -> None:
+    """What is known in the end of a run that has no steps of its own."""
+    now = int(time.time() * 1000)
+    points = [Metric(name, value, now, 0) for name, value in metrics.items()]
+    guarded(lambda: client().log_batch(run_id, metrics=points, tags=[RunTag(*item) for item in tags.items()]))
+
+
 class RunLog:
     """Rank 0's pen. Values are sent in the background; steps that an earlier attempt logged are skipped."""
 

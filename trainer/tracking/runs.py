@@ -1,4 +1,4 @@
-"""Runs, begun and ended by the driver: one per training, one above the trainings of a study, one per import."""
+"""Runs, begun and ended by the driver: one per training, one above those of a study or sweep, one per import."""
 
 import getpass
 import json
@@ -26,7 +26,6 @@ from trainer.data import DataSet
 from trainer.tracking.log import guarded, log_card
 
 RECIPE_FILE = "recipe.json"
-STUDY_FILE = "study.json"
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's UI shows a run below the one that it names
 CHECKPOINTS_TAG = "checkpoints"
 """Recipes trained by one command share a folder of checkpoints, named after the first one's run."""
@@ -65,30 +64,39 @@ def create_run(recipe: Recipe, data: DataSet, parent: str | None = None) -> str:
     return run_id
 
 
-def create_parent(name: str, experiment: str, study: dict[str, Any]) -> str:
-    """A run that holds a study, and below which its trainings appear; returns its id."""
+def create_parent(
+    kind: str, name: str, experiment: str, settings: dict[str, Any], params: Mapping[str, str] | None = None
+) -> str:
+    """A run below which trainings appear, and that holds all settings of what they are part of; returns its id.
+
+    Args:
+        kind: study or sweep.
+    """
     api = client()
     run_id = api.create_run(_experiment(api, experiment), run_name=name, tags=_origin()).info.run_id
-    api.log_dict(run_id, study, STUDY_FILE)
+    api.log_batch(run_id, params=[Param(key, value[:6000]) for key, value in (params or {}).items()])
+    api.log_dict(run_id, settings, f"{kind}.json")
     return run_id
 
 
-def find_study(run_id: str) -> dict[str, Any]:
-    """What `create_parent` wrote.
+def find_parent(kind: str, run_id: str) -> dict[str, Any]:
+    """The settings that `create_parent` wrote.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none of this kind.
     """
     client()  # sets the address that mlflow.artifacts uses
     try:
-        return mlflow.artifacts.load_dict(f"runs:/{run_id}/{STUDY_FILE}")
+        return mlflow.artifacts.load_dict(f"runs:/{run_id}/{kind}.json")
     except (MlflowException, OSError) as error:
-        raise UserError(f"no study {run_id!r} at {shown_tracking_uri()}") from error
+        raise UserError(f"no {kind} {run_id!r} at {shown_tracking_uri()}") from error
 
 
 class Child(NamedTuple):
     run_id: str
     status: str
+    metrics: dict[str, float]
+    """The last value of each."""
 
 
 def children(parent: str) -> dict[str, Child]:
@@ -99,12 +107,17 @@ def children(parent: str) -> dict[str, Child]:
         filter_string=f"tags.`{PARENT_TAG}` = '{parent}'",
         order_by=["attributes.start_time ASC"],
     )
-    return {run.info.run_name: Child(run.info.run_id, run.info.status) for run in runs}
+    return {run.info.run_name: Child(run.info.run_id, run.info.status, run.data.metrics) for run in runs}
 
 
 def history(run_id: str, metric: str) -> list[tuple[float, float]]:
     """(step, value) of everything that was logged, in the order of steps."""
     return sorted((float(p.step), float(p.value)) for p in client().get_metric_history(run_id, metric))
+
+
+def last_value(run_id: str, metric: str) -> float | None:
+    """The newest of what was logged; None where there is nothing, or MLflow does not say."""
+    return (guarded(lambda: client().get_run(run_id).data.metrics) or {}).get(metric)
 
 
 @contextmanager
@@ -163,6 +176,13 @@ def end_run(run_id: str, status: str) -> bool:
         guarded(lambda: api.set_terminated(run_id, status))
         return True
     return False
+
+
+def fail_run(run_id: str, cause: str) -> None:
+    """End a run as FAILED, also one that never started; the cause becomes a tag."""
+    api = client()
+    guarded(lambda: api.set_tag(run_id, "failure", cause[:5000]))
+    guarded(lambda: api.set_terminated(run_id, "FAILED"))
 
 
 def _origin() -> dict[str, str]:
