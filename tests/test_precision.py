@@ -84,13 +84,16 @@ def test_sync_batch_norm_is_refused_on_a_cpu():
 def test_tf32_is_only_used_where_it_was_asked_for():
     """torch's own default lets convolutions use it. The switches exist on machines without a GPU, too."""
     choose_precision("fp32", CPU)
-    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
-    torch.backends.cudnn.conv.fp32_precision = "tf32"
-    with exact_fp32():
-        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
-        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
-    assert torch.backends.cudnn.conv.fp32_precision == "tf32"
-    choose_precision("fp32", CPU)
+    assert convolutions() == "ieee"
+    with torch.backends.cudnn.flags(allow_tf32=True):
+        assert convolutions() == "tf32"
+        with exact_fp32():
+            assert convolutions() == "ieee"
+        assert convolutions() == "tf32"
+
+
+def convolutions() -> str:
+    return torch.backends.cudnn.conv.fp32_precision
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch):

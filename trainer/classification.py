@@ -86,5 +86,5 @@ def _batch_sums(logits: Tensor, labels: Tensor) -> Tensor:
     target = labels.clamp(min=0)
     best = logits.topk(min(5, logits.shape[1]), dim=1).indices
     right = (best == target[:, None]) & counts[:, None]
-    losses = F.cross_entropy(logits, target, reduction="none") * counts
+    losses = F.cross_entropy(logits, target, reduction="none").where(counts, 0)
     return torch.stack([counts.sum(), right[:, 0].sum(), right.sum(), losses.double().sum()]).double()

@@ -77,7 +77,8 @@ def prepare(images: Tensor, transform: EvalTransform, precision: Precision) -> T
 def _set_tf32(allowed: bool) -> None:
     mode = "tf32" if allowed else "ieee"
     torch.backends.cuda.matmul.fp32_precision = mode
-    torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]
+    for layers in ("conv", "rnn"):  # torch raises elsewhere where they differ
+        getattr(torch.backends.cudnn, layers).fp32_precision = mode
 
 
 def _cpu_multiplies_bf16() -> bool:
