@@ -19,7 +19,7 @@ from shared.models import check_input, check_name
 from trainer.bench import index_cost, machine, networks, pictures, scaling
 from trainer.bench.fresh import in_fresh_process
 from trainer.bench.pace import Length, Round, StepContender, images_per_cpu_s, images_per_s, run_rounds
-from trainer.bench.step_hooks import LOGGING, create_store
+from trainer.bench.step_hooks import LOGGING, create_store, has_mlflow
 from trainer.bench.step_loops import Place, Setup, bare, real, timms, training_recipe
 
 MODELS = {
@@ -82,10 +82,12 @@ def bench(
             packed=_as_large_as_imagenet(sets.packed, folder / "packed"),
             num_classes=len(list((sets.raw / "train").iterdir())),
             logs=folder,
+            mlflow=has_mlflow(),
             loader_processes=max(1, len(machine.cores()) - 1),
             cores=tuple(machine.cores()),
         )
-        in_fresh_process(partial(create_store, training_recipe(setup), folder))
+        if setup.mlflow:
+            in_fresh_process(partial(create_store, training_recipe(setup), folder))
         say(f"{num_rounds} rounds with {setup.network}")
         compared = contenders(setup)
         rounds = run_rounds(compared, num_rounds, lambda done: say(_line(compared, done, setup.length)))
@@ -101,7 +103,7 @@ def bench(
         "steps_per_turn": setup.length.timed,
         "rounds": num_rounds,
         "loader_processes": setup.loader_processes,
-        "logging": LOGGING,
+        "logging": LOGGING[setup.mlflow],
         "pictures": sets.description,
         "hardware": machine.hardware(),
         "versions": machine.versions(),

@@ -15,8 +15,11 @@ from trainer.data import open_data
 
 Write = Callable[[dict[str, float], int], None]
 
-HAS_MLFLOW = find_spec("mlflow") is not None
-LOGGING = "MLflow in a SQLite file" if HAS_MLFLOW else "JSON lines in a file: MLflow is not installed"
+LOGGING = {True: "MLflow in a SQLite file", False: "JSON lines in a file: MLflow is not installed"}
+
+
+def has_mlflow() -> bool:
+    return find_spec("mlflow") is not None
 
 
 class BenchHooks:
@@ -34,29 +37,28 @@ class BenchHooks:
     def save(self, metrics: dict[str, float], folder: Path) -> None: ...
 
 
-def create_store(recipe: Recipe, folder: Path, _: Connection | None = None) -> None:
+def create_store(recipe: Recipe, folder: Path, _: Connection) -> None:
     """Where all contenders log. One process makes it before they start: it takes seconds, and two would collide."""
-    if HAS_MLFLOW:
-        _use_store(folder)
-        from trainer import tracking  # not at the top: MLflow may be missing
-
-        tracking.create_run(recipe, open_data(recipe.data))
+    _create_run(recipe, folder)
 
 
-def open_hooks(recipe: Recipe, folder: Path, rank: int) -> BenchHooks:
-    """With a run of its own."""
+def open_hooks(recipe: Recipe, folder: Path, *, rank: int, mlflow: bool) -> BenchHooks:
+    """With a run of its own in the store; without MLflow with a file of its own."""
     if rank:
         return BenchHooks(lambda metrics, step: None)  # noqa: ARG005
-    if not HAS_MLFLOW:
+    if not mlflow:
         return BenchHooks(_json_lines(folder / f"{os.getpid()}.jsonl"))
-    _use_store(folder)
+    run_id = _create_run(recipe, folder)
+    from trainer import tracking  # not at the top: MLflow may be missing
+
+    return BenchHooks(tracking.RunLog(run_id).metrics)
+
+
+def _create_run(recipe: Recipe, folder: Path) -> str:
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
     from trainer import tracking  # as above
 
-    return BenchHooks(tracking.RunLog(tracking.create_run(recipe, open_data(recipe.data))).metrics)
-
-
-def _use_store(folder: Path) -> None:
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+    return tracking.create_run(recipe, open_data(recipe.data))
 
 
 def _json_lines(path: Path) -> Write:

@@ -57,6 +57,9 @@ class Setup:
     """Of that set."""
 
     logs: Path
+    mlflow: bool
+    """Whether it is there to log to."""
+
     loader_processes: int
     cores: tuple[int, ...]
     """All that may be used."""
@@ -129,7 +132,7 @@ def real(
         with _other_cores(setup.cores, place.core):
             return pace.batches(train_batches(samples, recipe, **share))
 
-    hooks = open_hooks(recipe, setup.logs, world.rank)
+    hooks = open_hooks(recipe, setup.logs, rank=world.rank, mlflow=setup.mlflow)
     loop.train(recipe, world, hooks, "bench", make_batches=make_batches)
 
 
