@@ -74,7 +74,7 @@ def _ways(name: str, device: str) -> Iterator[Way]:
     yield Way(precision="fp32")
     can_compile = device == "cuda" and any(field.name == "compile" for field in fields(RunConfig))
     for compiled in (False, True) if can_compile else (False,):
-        for folded in {(), stages}:
+        for folded in dict.fromkeys([(), stages]):
             if compiled or folded:
                 yield Way(compiled=compiled, folded=folded)
 
