@@ -1,6 +1,6 @@
 """How a picture becomes a network's input at evaluation: the same code in validation, `evaluate` and the demo."""
 
-from functools import cache
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -69,7 +69,7 @@ class EvalTransform:
         """(..., C, H, W) uint8 -> float32 of the same shape, on the device of the input."""
         # a CPU is faster with whole rows of channels-last pictures than with one pixel after the other
         row = 1 if pixels.is_contiguous() else pixels.shape[-1]
-        mean, std = _statistics(self.mean, self.std, row, pixels.device)
+        mean, std = (_per_channel(values, row, pixels.device) for values in (self.mean, self.std))
         return pixels.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
 
     def __call__(self, picture: Image.Image) -> Tensor:
@@ -77,13 +77,8 @@ class EvalTransform:
         return self.normalize(self.pixels(picture))
 
 
-@cache
-def _statistics(
-    mean: tuple[float, ...], std: tuple[float, ...], row: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """(C, 1, row) each, channels last. Kept: every update needs them, and on its way to a GPU a tensor like these
-    waits until the GPU has done all that it has been told to.
-    """
-    rows = (torch.tensor(values, device=device).repeat(1, row, 1) for values in (mean, std))
-    mean_row, std_row = (values.permute(2, 0, 1) for values in rows)
-    return mean_row, std_row
+@lru_cache
+def _per_channel(values: tuple[float, ...], row: int, device: torch.device) -> Tensor:
+    """(C, 1, row), channels last, made once: a copy to a device waits for what it has to do yet."""
+    with torch.inference_mode(False):  # it outlives the mode in which it is first needed
+        return torch.tensor(values, device=device).repeat(1, row, 1).permute(2, 0, 1)

@@ -102,6 +102,14 @@ def test_params_of_a_run_are_flat():
             "run.global_batch_size=33",
             "run.global_batch_size=33 is not divisible by scaling.num_workers=2; try 32 or 34",
         ),
+        (
+            "run.per_device_batch_size=7",
+            "run.per_device_batch_size=7 does not cut a worker's 16 images into equal parts .*; try 4",
+        ),
+        (
+            "run.compile=fast",
+            "run.compile='fast': input should be 'off', 'default', 'reduce-overhead'",
+        ),
         ("augment.min_scale=0.9", "augment.min_scale=0.9 is above augment.max_scale=0.6"),
         ("augment.eval_size=128", "augment.eval_size=128 is larger than augment.eval_resize=96"),
         ("schedule.name=step", "schedule.name=step needs schedule.milestones"),

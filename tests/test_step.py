@@ -11,7 +11,8 @@ from trainer.data.loader import Batch
 from trainer.data.sampling import Plan
 from trainer.losses import total_loss
 from trainer.optim import learning_rate, make_optimizer, set_learning_rate
-from trainer.step import Precision, TrainStep
+from trainer.precision import Precision
+from trainer.step import TrainStep
 
 CPU = Precision(device=torch.device("cpu"), dtype=torch.float32)
 PLAN = Plan(num_samples=1000, global_batch_size=100, epochs=20)
@@ -81,7 +82,7 @@ def test_accumulating_parts_gives_the_update_of_the_whole_batch():
     for parts in (1, 4):
         torch.manual_seed(0)
         model = create_model("lenet5")
-        config = recipes.load("lenet5", ["run.global_batch_size=8", f"run.accumulate={parts}"])
+        config = recipes.load("lenet5", ["run.global_batch_size=8", f"run.per_device_batch_size={8 // parts}"])
         step = TrainStep(model, make_optimizer(model, config), config, CPU, rank=0, world_size=1)
         images = torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
         results += [step(batch_of(images, torch.arange(8)), step=0, learning_rate=0.01)]

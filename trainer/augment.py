@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from scipy.special import betaincinv
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from trainer.config import Recipe
 from trainer.data.boxes import BOX_NUMBERS, random_box
@@ -103,7 +102,8 @@ class BatchAugmentation:
         # (B, 1, H, W): how much of each pixel stays; the rest is the neighbour's
         stays = torch.where(_each(cuts, inputs) > 0, (~_inside(edges, inputs)).float(), _each(kept, inputs))
         mixed = torch.lerp(_neighbours(inputs), inputs, stays)
-        classes = one_hot(labels, self._num_classes).float()
+        # not one_hot, which looks at the labels first
+        classes = (labels[:, None] == torch.arange(self._num_classes, device=labels.device)).float()
         return mixed, torch.lerp(
             _neighbours(classes), classes, _each(np.where(cuts, 1 - areas, kept), inputs)[:, :, 0, 0]
         )

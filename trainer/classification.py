@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from shared.transforms import EvalTransform
 from trainer.data.loader import SKIPPED, Batch
+from trainer.precision import Precision, prepare
 from trainer.rollcall import all_or_none
-from trainer.step import Precision, prepare
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,8 +14,8 @@ from trainer.classification import Classification, classify
 from trainer.config import Recipe
 from trainer.data import EvalBatches, Samples, open_for_evaluation
 from trainer.loop import EVAL_BATCH_SIZE, World
+from trainer.precision import choose_precision
 from trainer.probes import PROBE_COUNT, Probes, gridding_metrics
-from trainer.step import choose_precision
 
 
 def evaluate(reference: str, overrides: list[str]) -> dict[str, Any]:

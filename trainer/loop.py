@@ -1,10 +1,13 @@
 """What every worker runs: plain PyTorch, from the first batch to the last checkpoint."""
 
+import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from PIL import Image
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from shared.models import create_model
@@ -19,12 +22,15 @@ from trainer.data.sampling import Plan
 from trainer.logbook import Logbook
 from trainer.meters import Damage, Meter
 from trainer.optim import learning_rate, make_optimizer
+from trainer.precision import Precision, choose_precision
 from trainer.probes import PROBE_COUNT, Probes, draw, gridding_metrics
 from trainer.rollcall import StoppedError, all_or_none
 from trainer.saving import Saver
-from trainer.step import Precision, TrainStep, choose_precision
+from trainer.step import TrainStep
 from trainer.surroundings import Hooks, World
 from trainer.transfer import freeze, load_pretrained
+
+log = logging.getLogger(__name__)
 
 EVAL_BATCH_SIZE = 64
 """Independent of the number of workers, so that every picture is evaluated in the same company."""
@@ -54,10 +60,14 @@ def train(
 
     torch.manual_seed(recipe.run.seed)  # every worker starts from the same weights
     model = build_model(recipe, data, pretrained=resume_from is None)
+    if recipe.run.sync_batch_norm:
+        model = convert_sync_batchnorm(model)
     model = model.to(world.device).to(memory_format=precision.memory_format)
     frozen = freeze(model, recipe.model.freeze_stages)
     optimizer = make_optimizer(model, recipe)
     train_step = TrainStep(model, optimizer, recipe, precision, world.rank, world.size)
+    if recipe.run.compile != "off":
+        _compile(train_step, recipe, world)
     saver = Saver(run_id, data, model, optimizer, world, hooks)
     state, done = resume_from, 0
     if state is not None:
@@ -123,6 +133,14 @@ def _in_step(batches: Iterator[Batch], damage: Damage) -> Iterator[Batch]:
 
     while (batch := all_or_none(checked)) is not None:
         yield batch
+
+
+def _compile(train_step: TrainStep, recipe: Recipe, world: World) -> None:
+    """Before the first batch, so that nobody takes the minutes of compiling for a slow training."""
+    began = time.perf_counter()
+    train_step.warm_up(recipe.augment.train_size, len(recipe.augment.mean))
+    if world.rank == 0:
+        log.warning("compiled %s in %.0f s", recipe.model.name, time.perf_counter() - began)
 
 
 def make_plan(recipe: Recipe, data: DataSet) -> Plan:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from shared.gridding import grid_harmonic_density, smallest_side, variogram_ratio
 from shared.models import class_maps, has_class_maps, max_dilation
 from shared.transforms import EvalTransform
-from trainer.step import Precision
+from trainer.precision import Precision, exact_fp32
 
 PROBE_COUNT = 16
 SHOWN = 4
@@ -35,7 +35,7 @@ class Probes:
         if not has_class_maps(model):
             return None
         inputs = self._transform.normalize(self.pixels.to(self.precision.device))
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_fp32():
             return class_maps(model.eval(), inputs.contiguous(memory_format=self.precision.memory_format))
 
 

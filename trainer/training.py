@@ -14,6 +14,7 @@ from shared.registry import Version
 from trainer import launch, pretrained, tracking
 from trainer.config import Recipe
 from trainer.data import DataSet, open_data
+from trainer.recipes.rules import check_classes
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ def check(recipe: Recipe) -> DataSet:
     data = open_data(recipe.data)
     for size in {recipe.augment.train_size, recipe.augment.eval_size}:
         check_input(recipe.model.name, size, num_classes=len(data.train.classes), **recipe.model_options)
+    check_classes(recipe, len(data.train.classes))
     pretrained.check(recipe)
     launch.check(recipe)
     return data

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from statistics import median
@@ -17,8 +17,7 @@ from shared.models.phases import PhasedStage, dilated_stages
 from trainer.bench.fresh import in_fresh_process
 from trainer.bench.pace import StepContender, run_rounds
 from trainer.bench.step_loops import Place, Setup, product_tflop, products, real
-from trainer.config import RunConfig
-from trainer.step import choose_precision
+from trainer.precision import choose_precision
 
 WIN = 1.05
 """A stage is worth folding where it is faster by this factor in every round."""
@@ -39,7 +38,7 @@ class Way:
     @property
     def overrides(self) -> tuple[str, ...]:
         stages = ", ".join(f'"{name}"' for name in self.folded)
-        compiles = ("run.compile=true",) if self.compiled else ()
+        compiles = ("run.compile=default",) if self.compiled else ()
         return f"run.precision={self.precision}", f"model.phase_folded_stages=[{stages}]", *compiles
 
 
@@ -72,8 +71,7 @@ def _ways(name: str, device: str) -> Iterator[Way]:
         stages = tuple(dilated_stages(create_model(name)))
     yield Way()
     yield Way(precision="fp32")
-    can_compile = device == "cuda" and any(field.name == "compile" for field in fields(RunConfig))
-    for compiled in (False, True) if can_compile else (False,):
+    for compiled in (False, True) if device == "cuda" else (False,):
         for folded in dict.fromkeys([(), stages]):
             if compiled or folded:
                 yield Way(compiled=compiled, folded=folded)

@@ -32,7 +32,7 @@ from trainer.bench.streams import loading_recipe
 from trainer.config import Recipe
 from trainer.data import Samples, train_batches
 from trainer.data.loader import Batch
-from trainer.step import choose_precision
+from trainer.precision import choose_precision
 from trainer.surroundings import World
 
 LR = 1e-3

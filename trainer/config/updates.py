@@ -1,5 +1,6 @@
 """Sections about the network and its updates: what is trained, by which rule, how long and on what."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -83,12 +84,22 @@ class RunConfig:
     global_batch_size: Positive
     """Images per update, over all workers. It fixes the result; the number of workers only fixes the speed."""
 
-    accumulate: Positive = 1
-    """Parts in which each worker computes its share of a batch, one after the other, to save memory."""
+    per_device_batch_size: Positive | None = None
+    """Images that a worker computes at once; by default its whole share of the batch. A larger share is computed in
+    parts whose gradients are added up, so that fewer workers, or smaller ones, make the same updates. Batch
+    normalisation sees a part at a time."""
 
     seed: int = 0
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """auto: bf16 where the hardware multiplies it natively, else fp32."""
+    precision: Literal["auto", "bf16", "fp16", "tf32", "fp32"] = "auto"
+    """auto: bf16 where the hardware multiplies it natively, else fp32. fp16 (with a loss scale) and tf32 are for GPUs;
+    weights and their updates are fp32 in any case."""
+
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
+    """A mode of torch.compile: minutes at the beginning, faster updates and evaluations after it."""
+
+    sync_batch_norm: bool = False
+    """Batch normalisation over the images of all workers, on GPUs. Without it each worker normalises its own, and
+    running statistics are averaged before every evaluation."""
 
     log_every_steps: Positive = 50
     max_loss: Annotated[float, Field(gt=0)] | None = None
@@ -102,6 +113,10 @@ class RunConfig:
 
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Restarts from the last checkpoint after a worker or node died."""
+
+    def parts(self, share: int) -> int:
+        """In how many parts a worker computes its share of a batch."""
+        return math.ceil(share / (self.per_device_batch_size or share))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=FORBID_UNKNOWN)

@@ -28,8 +28,10 @@ from shared import store
 from shared.errors import TrainingError, UserError
 from trainer import loop, progress
 from trainer.board import Board
+from trainer.compiling import check_compiler
 from trainer.config import Recipe, ScalingConfig
 from trainer.launch import worker
+from trainer.recipes.rules import check_device
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,10 @@ def check(recipe: Recipe) -> None:
     Raises:
         UserError: no Ray answers, it is too small, or checkpoints cannot be stored.
     """
-    _connect(recipe.scaling)
+    device_type = "cuda" if _connect(recipe.scaling).use_gpu else "cpu"
+    check_device(recipe, device_type)
+    if "RAY_ADDRESS" not in os.environ:  # else the workers, which are elsewhere, look for one when they begin
+        check_compiler(recipe.run.compile, device_type)
     storage = storage_path(recipe)
     nodes = sum(node["Alive"] for node in ray.nodes())
     if nodes > 1 and not recipe.run.storage_path:

@@ -7,6 +7,27 @@ from shared.models import check_name, create_model
 from shared.models.phases import fold_phases
 from shared.transforms import MODES
 from trainer.config import Recipe
+from trainer.precision import check_precision
+
+
+def check_classes(recipe: Recipe, num_classes: int) -> None:
+    """Raises UserError: the data set has too few classes for what the recipe does with them."""
+    mixes = [name for name in ("mixup", "cutmix") if getattr(recipe.augment, name)]
+    if mixes and num_classes < 2:
+        raise UserError(
+            f"augment.{mixes[0]}={getattr(recipe.augment, mixes[0]):g} mixes labels, and the data set has "
+            f"{num_classes} class; set it to 0, or check data.path"
+        )
+
+
+def check_device(recipe: Recipe, device_type: str) -> None:
+    """Raises UserError: the recipe needs what workers on this kind of device do not have."""
+    check_precision(recipe.run.precision, device_type)
+    if recipe.run.sync_batch_norm and device_type != "cuda":
+        raise UserError(
+            "run.sync_batch_norm=true needs GPUs (torch has no other implementation), and the workers have none; "
+            "set it to false: running statistics are averaged before every evaluation in any case"
+        )
 
 
 def check(recipe: Recipe) -> None:
@@ -18,10 +39,12 @@ def check(recipe: Recipe) -> None:
             f"run.global_batch_size={batch} is not divisible by scaling.num_workers={workers}; "
             f"try {max(1, batch // workers) * workers} or {(batch // workers + 1) * workers}"
         )
-    if batch // workers % recipe.run.accumulate:
+    share, at_once = batch // workers, recipe.run.per_device_batch_size
+    if at_once and share % recipe.run.parts(share):
+        fits = next(size for size in range(at_once, 0, -1) if share % size == 0)
         raise UserError(
-            f"run.accumulate={recipe.run.accumulate} does not divide a worker's share of a batch, {batch // workers} "
-            f"(run.global_batch_size={batch} over scaling.num_workers={workers})"
+            f"run.per_device_batch_size={at_once} does not cut a worker's {share} images into equal parts "
+            f"(run.global_batch_size={batch} over scaling.num_workers={workers}); try {fits}"
         )
     if (recipe.augment.mixup or recipe.augment.cutmix) and batch % (2 * workers):
         raise UserError(
@@ -47,6 +70,11 @@ def check(recipe: Recipe) -> None:
         raise UserError(
             f"augment.mean={list(recipe.augment.mean)} and augment.std={list(recipe.augment.std)} need a number for "
             "each channel: three for colour, one for grey"
+        )
+    if recipe.optimizer.name in ("lamb", "lars") and recipe.run.precision == "fp16":
+        raise UserError(
+            f"optimizer.name={recipe.optimizer.name} would wait for the device after every update with run.precision="
+            "fp16; use bf16, or sgd, adam or adamw"
         )
     if recipe.model.freeze_stages and not recipe.model.pretrained:
         raise UserError(
