@@ -19,6 +19,7 @@ from shared.models import check_input, check_name
 from trainer.bench import index_cost, machine, networks, pictures, scaling
 from trainer.bench.fresh import in_fresh_process
 from trainer.bench.pace import Length, Round, StepContender, images_per_cpu_s, images_per_s, run_rounds
+from trainer.bench.pictures import PictureSets
 from trainer.bench.step_hooks import LOGGING, create_store, has_mlflow
 from trainer.bench.step_loops import Place, Setup, bare, real, timms, training_recipe
 
@@ -56,7 +57,7 @@ def bench(
     """Measure; returns what goes into JSON.
 
     Args:
-        models: networks; the loops are compared on the first one. None: some for the device.
+        models: networks; the loops are compared on the first one. If there are none: some for the device.
         images: class folders of JPEGs, or a tar of them; None makes some of the embedded photographs.
         say: shows a line of progress.
         batch_size: per process; None: one for the device.
@@ -73,19 +74,7 @@ def bench(
         folder = Path(name)
         say("preparing the pictures")
         sets = pictures.prepare(images, folder / "pictures")
-        setup = Setup(
-            network=models[0],
-            batch_size=batch_size or BATCH_SIZES[which],
-            image_size=IMAGE_SIZE,
-            device=which,
-            length=LENGTHS[which],
-            packed=_as_large_as_imagenet(sets.packed, folder / "packed"),
-            num_classes=len(list((sets.raw / "train").iterdir())),
-            logs=folder,
-            mlflow=has_mlflow(),
-            loader_processes=max(1, len(machine.cores()) - 1),
-            cores=tuple(machine.cores()),
-        )
+        setup = _setup(models[0], sets, folder, which, batch_size or BATCH_SIZES[which])
         if setup.mlflow:
             in_fresh_process(partial(create_store, training_recipe(setup), folder))
         say(f"{num_rounds} rounds with {setup.network}")
@@ -117,12 +106,11 @@ def contenders(setup: Setup) -> dict[str, StepContender]:
     def one(loop: Callable[..., None]) -> StepContender:
         return StepContender(works=[partial(loop, setup, Place(core=cores[0]))], images_per_step=setup.batch_size)
 
-    def two(loop: Callable[..., None], *, size: int = 2) -> StepContender:
+    def two(loop: Callable[..., None], *, connected: bool = True) -> StepContender:
         meeting_point = setup.logs / f"meeting point of {loop.__name__}"
-        ranks = range(size) if size == 2 else (0, 0)
         places = [
-            Place(rank=rank, size=size, meeting_point=meeting_point, core=core)
-            for rank, core in zip(ranks, cores[:2], strict=True)
+            Place(rank=rank, size=2, meeting_point=meeting_point, core=core) if connected else Place(core=core)
+            for rank, core in enumerate(cores[:2])
         ]
         return StepContender(works=[partial(loop, setup, p) for p in places], images_per_step=setup.batch_size)
 
@@ -131,8 +119,25 @@ def contenders(setup: Setup) -> dict[str, StepContender]:
         return alone
     pairs = {"real_2": two(real), "bare_2": two(bare)}
     if setup.device == "cpu":
-        pairs["real_2_unconnected"] = two(real, size=1)
+        pairs["real_2_unconnected"] = two(real, connected=False)
     return alone | pairs
+
+
+def _setup(network: str, sets: PictureSets, folder: Path, device: Literal["cpu", "cuda"], batch_size: int) -> Setup:
+    cores = tuple(machine.cores())
+    return Setup(
+        network=network,
+        batch_size=batch_size,
+        image_size=IMAGE_SIZE,
+        device=device,
+        length=LENGTHS[device],
+        packed=_as_large_as_imagenet(sets.packed, folder / "packed"),
+        num_classes=len(list((sets.raw / "train").iterdir())),
+        logs=folder,
+        mlflow=has_mlflow(),
+        loader_processes=max(1, len(cores) - 1),
+        cores=cores,
+    )
 
 
 def _device(wanted: str) -> Literal["cpu", "cuda"]:
