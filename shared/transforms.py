@@ -67,7 +67,10 @@ class EvalTransform:
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """(..., C, H, W) uint8 -> float32 of the same shape, on the device of the input."""
-        return (pixels.float() / 255 - _per_channel(self.mean, pixels.device)) / _per_channel(self.std, pixels.device)
+        # a CPU is faster with whole rows of channels-last pictures than with one pixel after the other
+        row = 1 if pixels.is_contiguous() else pixels.shape[-1]
+        mean, std = (_per_channel(values, row, pixels.device) for values in (self.mean, self.std))
+        return pixels.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
 
     def __call__(self, picture: Image.Image) -> Tensor:
         """Picture -> (C, H, W), float32, normalised."""
@@ -75,7 +78,7 @@ class EvalTransform:
 
 
 @lru_cache
-def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """(C, 1, 1), made once: a copy to a device waits for what it has to do yet."""
+def _per_channel(values: tuple[float, ...], row: int, device: torch.device) -> Tensor:
+    """(C, 1, row), channels last, made once: a copy to a device waits for what it has to do yet."""
     with torch.inference_mode(False):  # it outlives the mode in which it is first needed
-        return torch.tensor(values, device=device).view(-1, 1, 1)
+        return torch.tensor(values, device=device).repeat(1, row, 1).permute(2, 0, 1)

@@ -3,13 +3,14 @@
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from shared.models import create_model
+from shared.models.phases import fold_phases
 from trainer.batch_norm import average_batch_norm
 from trainer.checkpoint import State
 from trainer.config import Recipe
@@ -32,8 +33,18 @@ from trainer.validation import Validator
 log = logging.getLogger(__name__)
 
 
-def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: State | None = None) -> State:
+def train(
+    recipe: Recipe,
+    world: World,
+    hooks: Hooks,
+    run_id: str,
+    resume_from: State | None = None,
+    make_batches: Callable[..., Iterator[Batch]] = train_batches,
+) -> State:
     """Train `recipe` to its end, from a saved state if there is one; returns the final state.
+
+    Args:
+        make_batches: called as `train_batches`; a benchmark gives batches that lie ready.
 
     Raises:
         UserError: the data set is missing or malformed.
@@ -57,7 +68,7 @@ def train(recipe: Recipe, world: World, hooks: Hooks, run_id: str, resume_from: 
         saver.restore(state)
         done = state.step
 
-    batches = train_batches(
+    batches = make_batches(
         data.train,
         recipe,
         rank=world.rank,
@@ -150,7 +161,9 @@ def build_model(recipe: Recipe, data: DataSet, *, pretrained: bool) -> nn.Module
     model = create_model(recipe.model.name, num_classes=len(data.train.classes), **recipe.model_options)
     if pretrained and recipe.model.pretrained:
         load_pretrained(model, recipe, data.train.classes)
-    return convert_sync_batchnorm(model) if recipe.run.sync_batch_norm else model
+    if recipe.run.sync_batch_norm:
+        model = convert_sync_batchnorm(model)
+    return fold_phases(model, recipe.model.phase_folded_stages)
 
 
 def _train_mode(model: nn.Module, frozen: Sequence[nn.Module]) -> None:

@@ -51,7 +51,7 @@ def index_costs(folder: Path, entries: int, num_processes: int) -> dict[str, Ind
     few_packed, packed = folder / "few_packed", folder / "packed"
     _write_pictures(few / "train")
     pack_here(few, few_packed, Settings())
-    _write_packed(few_packed, packed, entries)
+    write_packed(few_packed, packed, entries)
     in_fresh_process(partial(_remember_folder, few / "train", cache, entries))
 
     def cost(source: str, few: Path, whole: Path) -> IndexCost:
@@ -119,7 +119,8 @@ def _remember_folder(root: Path, cache: Path, entries: int, _: Connection) -> No
     remember(root, modification_times(root, folders), index)
 
 
-def _write_packed(few: Path, target: Path, entries: int) -> None:
+def write_packed(few: Path, target: Path, entries: int) -> None:
+    """A packed set whose training part holds the pictures of `few` so many times that there are `entries`."""
     shutil.copytree(few, target)
     description = target / "train" / "index.json"
     write_json(description, read_json(description) | {"pictures": entries})

@@ -5,9 +5,11 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from trainer.checkout import code_version
 
-_LIBRARIES = ("torch", "torchvision", "Pillow", "simplejpeg")
+_LIBRARIES = ("torch", "torchvision", "timm", "Pillow", "simplejpeg")
 
 
 def cores() -> list[int]:
@@ -16,7 +18,8 @@ def cores() -> list[int]:
 
 
 def hardware() -> dict[str, str | int]:
-    return {"cpu": _cpu_model(), "cores": len(cores())}
+    found: dict[str, str | int] = {"cpu": _cpu_model(), "cores": len(cores())}
+    return found | ({"gpu": torch.cuda.get_device_name(0)} if torch.cuda.is_available() else {})
 
 
 def versions() -> dict[str, str]:

@@ -31,6 +31,10 @@ class ModelConfig:
     freeze_stages: Annotated[int, Field(ge=0)] = 0
     """With pretrained: so many stages (the stem and layer1, layer2, ...) keep their weights and BN statistics."""
 
+    phase_folded_stages: tuple[str, ...] = ()
+    """Dilated stages, such as ["layer5", "layer6"], that run as dense ones on the phases of the map while training and
+    evaluating: the same network to float tolerance. `python -m trainer bench step` says where it is faster."""
+
 
 def _moving(decay: float) -> float:
     if not 0 <= decay < 1:

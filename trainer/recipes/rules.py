@@ -1,7 +1,10 @@
 """What must hold between the sections of a recipe; each field's own range stands in trainer.config."""
 
+import torch
+
 from shared.errors import UserError
-from shared.models import check_name
+from shared.models import check_name, create_model
+from shared.models.phases import fold_phases
 from shared.transforms import MODES
 from trainer.config import AugmentConfig, Recipe
 from trainer.precision import check_precision
@@ -78,6 +81,9 @@ def check(recipe: Recipe) -> None:
         raise UserError(
             f"model.freeze_stages={recipe.model.freeze_stages} would keep random weights; set model.pretrained"
         )
+    if recipe.model.phase_folded_stages:
+        with torch.device("meta"):
+            fold_phases(create_model(recipe.model.name, **recipe.model_options), recipe.model.phase_folded_stages)
 
 
 def _check_growth(augment: AugmentConfig) -> None:
