@@ -205,7 +205,8 @@ def test_what_fills_the_last_batch_changes_no_figure(colour_folder):
 
     def figures(batch_size: int, world_size: int):
         batches = evaluation(colour_folder, batch_size, world_size)
-        return classify(model, batches, EvalTransform(resize=32, crop=32), precision)
+        [found] = classify([model], batches, EvalTransform(resize=32, crop=32), precision)
+        return found
 
     unfilled = figures(batch_size=7, world_size=1)
     assert (unfilled.images, unfilled.damaged) == (7, ())

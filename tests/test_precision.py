@@ -84,16 +84,12 @@ def test_sync_batch_norm_is_refused_on_a_cpu():
 def test_tf32_is_only_used_where_it_was_asked_for():
     """torch's own default lets convolutions use it. The switches exist on machines without a GPU, too."""
     choose_precision("fp32", CPU)
-    assert convolutions() == "ieee"
+    assert not torch.backends.cudnn.allow_tf32
     with torch.backends.cudnn.flags(allow_tf32=True):
-        assert convolutions() == "tf32"
         with exact_fp32():
-            assert convolutions() == "ieee"
-        assert convolutions() == "tf32"
-
-
-def convolutions() -> str:
-    return torch.backends.cudnn.conv.fp32_precision
+            assert not torch.backends.cudnn.allow_tf32
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch):

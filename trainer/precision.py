@@ -60,7 +60,7 @@ def check_precision(setting: str, device_type: str) -> None:
 @contextmanager
 def exact_fp32() -> Iterator[None]:
     """float32 without TF32, whatever the training computes in: for scores that must not depend on the hardware."""
-    before = torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
+    before = torch.backends.cudnn.allow_tf32
     _set_tf32(False)
     try:
         yield
@@ -75,10 +75,9 @@ def prepare(images: Tensor, transform: EvalTransform, precision: Precision) -> T
 
 
 def _set_tf32(allowed: bool) -> None:
-    mode = "tf32" if allowed else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = mode
-    for layers in ("conv", "rnn"):  # torch raises elsewhere where they differ
-        getattr(torch.backends.cudnn, layers).fp32_precision = mode
+    # not by the newer fp32_precision: torch 2.15's own export and compilation fail after it has been set
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def _cpu_multiplies_bf16() -> bool:
