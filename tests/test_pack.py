@@ -208,9 +208,9 @@ def test_class_folders_alone_are_a_validation_part(source, tmp_path):
 
 @pytest.mark.slow
 def test_a_cluster_packs_the_same_bytes(source, packed, tmp_path, monkeypatch):
-    from trainer.launch import driver
+    from trainer.launch import cluster
 
-    driver.connect()
+    cluster.connect()
     monkeypatch.setenv("RAY_ADDRESS", "auto")  # it is connected already
     pack(source, tmp_path, SMALL, num_processes=1)
     assert contents(tmp_path) == contents(packed)
