@@ -22,11 +22,11 @@ lint: install
 
 install: .venv/installed
 
+# Compiled here once: a training starts a dozen processes, and where Python may not write each would compile anew
 .venv/installed: requirements.lock pyproject.toml
 	@python3 -c 'import sys; sys.version_info >= (3, 11) or sys.exit("python3 is %s; degrid needs 3.11 or later" % sys.version.split()[0])'
 	@python3 -m venv .venv || { echo 'python3 has no venv module; on Debian and Ubuntu: apt-get install python3-venv'; exit 2; }
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
-	# compiled once, not by each of the dozen processes that a training starts (or, where Python may not write, every time)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(PYTHON) --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(PYTHON) --no-deps --editable .
 	@touch $@

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -82,8 +81,7 @@ def peak_of(name: str, kind: str) -> float | None:
 def arithmetic(device: torch.device, dtype: torch.dtype) -> str:
     """How convolutions multiply numbers of that type: on a GPU torch rounds fp32 to tf32 unless told otherwise."""
     if dtype == torch.float32 and device.type == "cuda":
-        convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch makes it when imported
-        return "tf32" if convolutions.fp32_precision == "tf32" else "fp32"
+        return "tf32" if torch.backends.cudnn.allow_tf32 else "fp32"
     return {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[dtype]
 
 

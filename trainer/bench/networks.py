@@ -17,6 +17,7 @@ from shared.models.phases import PhasedStage, dilated_stages
 from trainer.bench.fresh import in_fresh_process
 from trainer.bench.pace import StepContender, run_rounds
 from trainer.bench.step_loops import Place, Setup, product_tflop, products, real
+from trainer.hardware import peak_tflops
 from trainer.precision import choose_precision
 
 WIN = 1.05
@@ -45,7 +46,6 @@ class Way:
 def measure(setup: Setup, names: Sequence[str], num_rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """The parts of the result that are about each network by itself."""
     place = Place(core=setup.cores[0] if setup.device == "cpu" else None)
-    say("measuring products of matrices")
     peaks = {name: _peak_tflops(dtype, setup, place, num_rounds) for name, dtype in DTYPES.items()}
     models: list[dict[str, Any]] = []
     stages: list[dict[str, Any]] = []
@@ -103,7 +103,9 @@ def _row(setup: Setup, place: Place, way: Way, num_rounds: int, peaks: Mapping[s
 
 
 def _peak_tflops(dtype: torch.dtype, setup: Setup, place: Place, num_rounds: int) -> float:
-    """What the device reaches at all, measured. On a GPU its maker's figure belongs here."""
+    """What the device reaches at all: its maker's figure; measured where there is none, as for CPUs."""
+    if known := peak_tflops(torch.device(setup.device), dtype):
+        return known
     contender = StepContender(works=[partial(products, dtype, setup, place)], images_per_step=1)
     took = [r["it"][0] for r in run_rounds({"it": contender}, num_rounds)]
     return product_tflop(setup.device) * setup.length.timed / min(t.elapsed_s for t in took)

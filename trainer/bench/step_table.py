@@ -46,7 +46,8 @@ def _networks(found: Mapping[str, Any]) -> list[str]:
             f"{row['share_of_peak']:>8.0%} {row['memory_gb']:>6.1f}"
         )
     peaks = ", ".join(f"{name} {tflops:.4g} TFLOPS" for name, tflops in found["peak_tflops"].items())
-    return [*lines, f"peak, of products of large matrices: {peaks}"]
+    source = "its maker's" if found["device"] == "cuda" else "of products of large matrices"
+    return [*lines, f"peak, {source}: {peaks}"]
 
 
 def _stages(found: Mapping[str, Any]) -> list[str]:
