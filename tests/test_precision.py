@@ -99,6 +99,21 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch):
     check_compiler("off", "cpu")
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["run.compile=reduce-overhead", "run.per_device_batch_size=4"], "overwrites them .*set run.compile=default"),
+        (
+            ["optimizer.loss=bce", "augment.label_smoothing=0.1"],
+            "label_smoothing=0.1 does nothing .*set it to 0",
+        ),
+    ],
+)
+def test_settings_that_spoil_each_other_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        tiny(*settings, "scaling.num_workers=1")
+
+
 def test_labels_of_one_class_are_not_mixed():
     with pytest.raises(UserError, match=r"augment\.cutmix=1 mixes labels, and the data set has 1 class"):
         check_classes(tiny("augment.cutmix=1"), num_classes=1)

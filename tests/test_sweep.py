@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from shared import registry
 from trainer.__main__ import main
 from trainer.sweep import figure, points, scales
-from trainer.sweep.results import Result
+from trainer.sweep.results import ERROR, Result, kept_error
 
 # points
 
@@ -192,6 +192,12 @@ def test_a_cell_of_a_heat_map_is_the_error_of_its_combination():
 )
 def test_an_axis_is_logarithmic_where_the_values_ask_for_it(values, scale):
     assert scales.scale_of(values) == scale
+
+
+def test_the_weights_that_would_be_registered_are_compared():
+    assert kept_error({ERROR: 30.0, f"{ERROR}_ema": 20.0}) == 20.0
+    assert kept_error({ERROR: 30.0}) == 30.0
+    assert kept_error({}) is None
 
 
 def test_the_margin_is_the_95_percent_interval_of_a_share():

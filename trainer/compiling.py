@@ -19,6 +19,10 @@ _MANY_SHAPES = 64
 of 8 on, it would go back to uncompiled code, and say so only in a log."""
 
 
+WARM_UPS = 3
+"""Calls until CUDA graphs, which some modes use, are recorded."""
+
+
 def check_compiler(setting: str, device_type: str) -> None:
     """Raises UserError: networks cannot be compiled on this machine."""
     if setting == "off":

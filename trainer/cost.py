@@ -27,7 +27,7 @@ class Cost:
             num_classes=num_classes,
             width=recipe.model.width,
             in_chans=len(recipe.augment.mean),
-            peak_tflops=peak_tflops(precision.device, precision.dtype),
+            peak_tflops=peak_tflops(precision.device, precision.name),
         )
 
     def training_gflops(self, image_size: int) -> float:

@@ -94,6 +94,7 @@ def recipe_for(
     settings = base | {
         "augment": base["augment"] | augment,
         "scaling": base["scaling"] | {"num_workers": 1},
+        "run": base["run"] | {"precision": "auto"},  # what it was trained in may need another device
         "data": base["data"] | {"num_loader_workers": min(2, base["data"]["num_loader_workers"])},
     }
     return recipes.from_settings(settings, name=architecture, overrides=overrides)

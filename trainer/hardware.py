@@ -60,11 +60,11 @@ _PEAKS: dict[str, Peak] = {
 _OTHERS = re.compile(r"\bMIG\b|Laptop|Max-Q|RTX \d+ (Ti|SUPER|D)\b")
 
 
-def peak_tflops(device: torch.device, dtype: torch.dtype) -> float | None:
-    """The peak for what `dtype` means on that device; None for a CPU, and where it is not known."""
+def peak_tflops(device: torch.device, precision: str) -> float | None:
+    """For fp32, tf32, fp16 or bf16; None for a CPU, and where it is not known."""
     if device.type != "cuda":
         return None
-    return peak_of(torch.cuda.get_device_name(device), arithmetic(device, dtype))
+    return peak_of(torch.cuda.get_device_name(device), precision)
 
 
 def peak_of(name: str, kind: str) -> float | None:
@@ -76,13 +76,6 @@ def peak_of(name: str, kind: str) -> float | None:
         return None
     value: float | None = getattr(peak, kind)
     return peak.fp32 if value is None and kind == "tf32" else value
-
-
-def arithmetic(device: torch.device, dtype: torch.dtype) -> str:
-    """How convolutions multiply numbers of that type: on a GPU torch rounds fp32 to tf32 unless told otherwise."""
-    if dtype == torch.float32 and device.type == "cuda":
-        return "tf32" if torch.backends.cudnn.allow_tf32 else "fp32"
-    return {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[dtype]
 
 
 def device_name(device: torch.device) -> str:

@@ -95,9 +95,10 @@ def train(
         meter.restart()
         return state
 
-    _train_mode(model, frozen)
     if recipe.run.compile != "off":
-        _compile(train_step, recipe, world)
+        _train_mode(model, frozen)
+        _compile(train_step, validator, networks, recipe, world)
+    _train_mode(model, frozen)
     try:
         if state and plan.evaluates_after(done) and not state.metrics:  # it was stopped while evaluating
             state = evaluate_and_save()
@@ -139,11 +140,16 @@ def _in_step(batches: Iterator[Batch], damage: Damage) -> Iterator[Batch]:
         yield batch
 
 
-def _compile(train_step: TrainStep, recipe: Recipe, world: World) -> None:
-    """Before the first batch, so that nobody takes the minutes of compiling for a slow training."""
+def _compile(train_step: TrainStep, validator: Validator, networks: Networks, recipe: Recipe, world: World) -> None:
+    """Before the first batch, so that nobody takes the minutes of compiling for a slow training.
+
+    Raises:
+        UserError: the network cannot be compiled.
+    """
     began = time.perf_counter()
     for size in recipe.augment.train_sizes:
         train_step.warm_up(size, len(recipe.augment.mean))
+    validator.warm_up(networks)
     if world.rank == 0:
         log.warning("compiled %s in %.0f s", recipe.model.name, time.perf_counter() - began)
 

@@ -1,6 +1,7 @@
 """Memory that a worker takes, on the host and on its device."""
 
 import multiprocessing
+import os
 import resource
 import sys
 import time
@@ -31,18 +32,13 @@ class HostMemory:
 
 
 def _host_bytes() -> int:
-    processes = [psutil.Process(), *(psutil.Process(p.pid) for p in multiprocessing.active_children() if _lives(p.pid))]
-    return sum(_own_bytes(process) for process in processes)
+    return sum(_own_bytes(pid) for pid in (os.getpid(), *(p.pid for p in multiprocessing.active_children())))
 
 
-def _lives(pid: int | None) -> bool:
-    return pid is not None and psutil.pid_exists(pid)
-
-
-def _own_bytes(process: psutil.Process) -> int:
+def _own_bytes(pid: int | None) -> int:
     """PSS, in which memory that processes share (batches, forked pages) counts once; elsewhere than on Linux RSS."""
     try:
-        info = process.memory_full_info()
+        info = psutil.Process(pid).memory_full_info()
     except psutil.Error:  # a loader process that ended just now
         return 0
     return int(getattr(info, "pss", info.rss))

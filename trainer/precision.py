@@ -10,7 +10,7 @@ from torch import Tensor
 from shared.errors import UserError
 from shared.transforms import EvalTransform
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "tf32": torch.float32, "fp32": torch.float32}
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "tf32": torch.float32}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +22,11 @@ class Precision:
 
     tf32: bool = False
     """float32 products are rounded to TF32 (10 bits of mantissa), as GPUs since Ampere multiply them fast."""
+
+    @property
+    def name(self) -> str:
+        """bf16, fp16, tf32 or fp32."""
+        return "tf32" if self.tf32 else next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
 
     @property
     def memory_format(self) -> torch.memory_format:

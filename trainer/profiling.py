@@ -74,6 +74,7 @@ class Profiler:
                 self._running.stop()
         if number == self._updates[-1]:
             self._keep(self._running)
+            self._running, self._updates = None, range(0)  # a trace takes much memory
 
     def _started(self, number: int) -> profile:
         """A profiler whose first update is that one: in a run that is resumed among them, of those that are left."""

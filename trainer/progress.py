@@ -100,6 +100,7 @@ class _Display:
             )  # fmt: skip
         self._bar.set_postfix_str(_figures(latest), refresh=False)
         self._bar.update(latest.step - self._bar.n)
+        self._bar.refresh()  # an evaluation brings news, but no step
 
     def _write_line(self) -> None:
         assert self._latest is not None

@@ -14,7 +14,8 @@ from trainer.config import Recipe
 from trainer.cost import Cost
 from trainer.data import DataSet, open_data, train_batches
 from trainer.data.loader import Batch
-from trainer.hardware import arithmetic, device_name
+from trainer.ema import Networks
+from trainer.hardware import device_name
 from trainer.loop import build_model, make_plan
 from trainer.memory import total_gb, watch_peak
 from trainer.meters import Meter
@@ -89,6 +90,7 @@ def _updates(recipe: Recipe, world: World, data: DataSet, batch: Batch) -> dict[
     for module in freeze(model, recipe.model.freeze_stages):
         module.eval()
     train_step = TrainStep(model, make_optimizer(model, recipe), recipe, precision, world.rank, world.size)
+    networks = Networks(model, recipe.optimizer.ema_decay)
     if recipe.run.compile != "off":
         train_step.warm_up(batch.images.shape[-1], batch.images.shape[1])
     meter = Meter(recipe.run.global_batch_size, world.device, cost=Cost.of(recipe, len(data.train.classes), precision))
@@ -97,6 +99,7 @@ def _updates(recipe: Recipe, world: World, data: DataSet, batch: Batch) -> dict[
         for step, same in enumerate(meter.timed(batches)):
             # a rate of zero costs as much as any, and the loss stays finite
             meter.add(train_step(same, step=step, learning_rate=0.0))
+            networks.update_average(step + 1)
         return meter.read(0)
 
     update(repeat(batch, 1))  # the first one chooses algorithms and makes the optimizer's state
@@ -104,7 +107,7 @@ def _updates(recipe: Recipe, world: World, data: DataSet, batch: Batch) -> dict[
     metrics = update(repeat(batch, updates))
     return {
         "device": device_name(world.device),
-        "precision": arithmetic(precision.device, precision.dtype),
+        "precision": precision.name,
         "image_size": batch.images.shape[-1],
         "updates": updates,
         "step_time_s": metrics["perf/step_time_s"],
@@ -130,11 +133,13 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _too_large(recipe: Recipe, world: World, batch: Batch) -> str:
-    at_once = len(batch.images) // recipe.run.parts(len(batch.images))
+    share = len(batch.images)
+    at_once = share // recipe.run.parts(share)
+    half = next((size for size in range(at_once // 2, 0, -1) if share % size == 0), 1)
     bf16 = "" if recipe.run.precision in ("auto", "bf16", "fp16") else ", or run.precision=bf16"
     return (
         f"{at_once} pictures of {batch.images.shape[-1]} px at once (run.global_batch_size="
         f"{recipe.run.global_batch_size} over {world.size} workers) do not fit into the "
         f"{total_gb(world.device):.0f} GB of {device_name(world.device)}; "
-        f"try run.per_device_batch_size={max(1, at_once // 2)}, more workers{bf16}"
+        f"try run.per_device_batch_size={half}, more workers{bf16}"
     )

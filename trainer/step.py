@@ -11,7 +11,7 @@ from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from trainer.augment import BatchAugmentation
-from trainer.compiling import compiled, compiling
+from trainer.compiling import WARM_UPS, compiled, compiling
 from trainer.config import Recipe
 from trainer.data.loader import Batch
 from trainer.data.sampling import hash64
@@ -93,14 +93,10 @@ class TrainStep:
             UserError: the network cannot be compiled.
         """
         before = [buffer.clone() for buffer in self.model.buffers()]
-        black = Batch(
-            images=torch.zeros(self._share, num_channels, image_size, image_size, dtype=torch.uint8),
-            labels=torch.zeros(self._share, dtype=torch.int64),
-            indices=range(self._share),
-            damaged=[],
-        )
+        black = Batch.black(self._share, num_channels, image_size, label=0)
         with compiling():
-            self._gradients(*self._augment(black, self.precision.device, self.precision.memory_format))
+            for _ in range(WARM_UPS):
+                self._gradients(*self._augment(black, self.precision.device, self.precision.memory_format))
         self.optimizer.zero_grad(set_to_none=True)
         for buffer, value in zip(self.model.buffers(), before, strict=True):
             buffer.copy_(value)

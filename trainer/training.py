@@ -5,8 +5,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from shared import registry
 from shared.errors import UserError
 from shared.models import check_input
@@ -15,6 +13,7 @@ from trainer import launch, pretrained, profiling, tracking
 from trainer.config import Recipe
 from trainer.data import DataSet, open_data
 from trainer.loop import make_plan
+from trainer.recipes import from_settings
 from trainer.recipes.rules import check_classes
 
 log = logging.getLogger(__name__)
@@ -75,7 +74,7 @@ def resume(run_id: str, then: Sequence[Recipe] = (), parent: str | None = None) 
     """
     registry.check_reachable()
     settings, checkpoints = tracking.find_interrupted(run_id)
-    recipe = TypeAdapter(Recipe).validate_python(settings)
+    recipe = from_settings(settings, name=settings["name"], overrides=[])
     _, *data = check_all([recipe, *then])
     then = [pretrained.pin(r) for r in then]
     run_ids = [run_id, *(tracking.create_run(r, d, parent) for r, d in zip(then, data, strict=True))]

@@ -1,14 +1,15 @@
 """What a training is measured by: exact errors of its networks on the validation part, and gridding on probes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from PIL import Image
 
 from trainer.classification import Classification, classify
-from trainer.compiling import compiled
+from trainer.compiling import WARM_UPS, compiled, compiling
 from trainer.config import Recipe
 from trainer.data import DataSet, EvalBatches
+from trainer.data.loader import Batch
 from trainer.ema import Networks
 from trainer.meters import Damage
 from trainer.precision import Precision
@@ -64,10 +65,18 @@ class Validator:
         self.probes = Probes(data.val.probes(PROBE_COUNT), self.transform, precision) if world.rank == 0 else None
         self.damage = Damage(data.val, "validation")
 
+    def warm_up(self, networks: Networks) -> None:
+        """Compile all networks for evaluation. All workers call it together.
+
+        Raises:
+            UserError: they cannot be compiled.
+        """
+        with compiling():
+            self._classify(networks, [self.batches.black()] * WARM_UPS)
+
     def run(self, networks: Networks, title: str) -> Evaluation:
         """Evaluate all networks on the same batches. Rank 0 alone measures gridding and draws."""
-        runnable = [compiled(network, self.compile) for network in networks.values()]
-        found = classify(runnable, self.batches, self.transform, self.precision)
+        found = self._classify(networks, self.batches)
         all_or_none(lambda: self.damage.add(found[0].damaged))
         results = dict(zip(networks, found, strict=True))
         best = choose(results)
@@ -77,3 +86,7 @@ class Validator:
         gridding = gridding_metrics(networks[best], maps)
         picture = draw(self.probes.pixels, maps, title)
         return Evaluation(results=results, to_register=best, gridding=gridding, class_maps=picture)
+
+    def _classify(self, networks: Networks, batches: Iterable[Batch]) -> list[Classification]:
+        runnable = [compiled(network, self.compile) for network in networks.values()]
+        return classify(runnable, batches, self.transform, self.precision)

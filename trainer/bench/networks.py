@@ -23,6 +23,9 @@ from trainer.precision import choose_precision
 WIN = 1.05
 """A stage is worth folding where it is faster by this factor in every round."""
 
+ROUNDS = 3
+"""Of each network in each way: some take minutes, and no ratio hangs on them."""
+
 STAGE_STEPS = {"cpu": 2, "cuda": 20}
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -46,13 +49,13 @@ class Way:
 def measure(setup: Setup, names: Sequence[str], num_rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """The parts of the result that are about each network by itself."""
     place = Place(core=setup.cores[0] if setup.device == "cpu" else None)
-    peaks = {name: _peak_tflops(dtype, setup, place, num_rounds) for name, dtype in DTYPES.items()}
+    peaks = {name: _peak_tflops(name, setup, place, num_rounds) for name in DTYPES}
     models: list[dict[str, Any]] = []
     stages: list[dict[str, Any]] = []
     for name in names:
         own = replace(setup, network=name)
         for way in _ways(name, setup.device):
-            models.append(_row(own, place, way, num_rounds, peaks))
+            models.append(_row(own, place, way, min(num_rounds, ROUNDS), peaks))
             say(row_line(models[-1]))
         stages += in_fresh_process(partial(_stages, own, place, num_rounds))
     winners = {name: [s["stage"] for s in stages if s["model"] == name and s["wins"]] for name in names}
@@ -84,7 +87,6 @@ def _row(setup: Setup, place: Place, way: Way, num_rounds: int, peaks: Mapping[s
     took = [r["it"][0] for r in run_rounds({"it": contender}, num_rounds)]
     step_time_s = median(t.elapsed_s for t in took) / setup.length.timed
     precision = choose_precision(way.precision, torch.device(setup.device))
-    name = next(name for name, dtype in DTYPES.items() if dtype == precision.dtype)
     images_per_s = setup.batch_size / step_time_s
     # a multiply-accumulate is two operations, and the backward pass costs two forward passes
     gmacs = describe(setup.network, num_classes=setup.num_classes, image_size=setup.image_size).gmacs
@@ -93,20 +95,20 @@ def _row(setup: Setup, place: Place, way: Way, num_rounds: int, peaks: Mapping[s
         "images_per_s": images_per_s,
         "step_time_s": step_time_s,
         "spread": {"min": min(t.elapsed_s for t in took), "max": max(t.elapsed_s for t in took)},
-        "share_of_peak": 6 * gmacs / 1e3 * images_per_s / peaks[name],
+        "share_of_peak": 6 * gmacs / 1e3 * images_per_s / peaks[precision.name],
         "memory_gb": max(t.memory_gb for t in took),
-        "precision": name,
+        "precision": precision.name,
         "memory_format": str(precision.memory_format).removeprefix("torch."),
         "compiled": way.compiled,
         "folded": list(way.folded),
     }
 
 
-def _peak_tflops(dtype: torch.dtype, setup: Setup, place: Place, num_rounds: int) -> float:
+def _peak_tflops(precision: str, setup: Setup, place: Place, num_rounds: int) -> float:
     """What the device reaches at all: its maker's figure; measured where there is none, as for CPUs."""
-    if known := peak_tflops(torch.device(setup.device), dtype):
+    if known := peak_tflops(torch.device(setup.device), precision):
         return known
-    contender = StepContender(works=[partial(products, dtype, setup, place)], images_per_step=1)
+    contender = StepContender(works=[partial(products, DTYPES[precision], setup, place)], images_per_step=1)
     took = [r["it"][0] for r in run_rounds({"it": contender}, num_rounds)]
     return product_tflop(setup.device) * setup.length.timed / min(t.elapsed_s for t in took)
 

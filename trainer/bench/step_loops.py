@@ -96,7 +96,6 @@ def bare(setup: Setup, place: Place, connection: Connection) -> None:
     """What anybody would write: no metrics, no logging, a batch that never leaves the device."""
     world = place.join(setup.device)
     precision = choose_precision("auto", world.device)
-    torch.backends.cudnn.benchmark = True
     model: nn.Module = create_model(setup.network, num_classes=setup.num_classes)
     model = model.to(world.device).to(memory_format=precision.memory_format)
     if world.size > 1:
@@ -142,7 +141,6 @@ def timms(setup: Setup, place: Place, connection: Connection) -> None:
     """
     world = place.join(setup.device)
     precision = choose_precision("auto", world.device)
-    torch.backends.cudnn.benchmark = True
     model = timm.create_model(setup.network, num_classes=setup.num_classes)
     model = model.to(world.device).to(memory_format=precision.memory_format)
     optimizer = create_optimizer_v2(model, opt="sgd", lr=LR, momentum=0.9, weight_decay=1e-4)

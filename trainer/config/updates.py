@@ -109,8 +109,8 @@ class RunConfig:
     """A mode of torch.compile: minutes at the beginning, faster updates and evaluations after it."""
 
     sync_batch_norm: bool = False
-    """Batch normalisation over the images of all workers, on GPUs. Without it each worker normalises its own, and
-    running statistics are averaged before every evaluation."""
+    """Batch normalisation over the images of all workers, on GPUs; the host waits in each of its layers. Without it
+    each worker normalises its own, and running statistics are averaged before every evaluation."""
 
     log_every_steps: Positive = 50
     max_loss: Annotated[float, Field(gt=0)] | None = None

@@ -35,6 +35,12 @@ class Batch:
     damaged: list[int]
     """Samples of this batch that could not be decoded."""
 
+    @classmethod
+    def black(cls, count: int, channels: int, size: int, label: int) -> "Batch":
+        """Pictures that show nothing, as they lie in memory when a loader delivers them."""
+        images = _empty_images(count, channels, size).zero_()
+        return cls(images=images, labels=torch.full((count,), label), indices=range(count), damaged=[])
+
     def pin_memory(self) -> "Batch":
         return Batch(
             images=self.images.pin_memory(),
@@ -167,8 +173,13 @@ class EvalBatches:
         batch_size = min(batch_size, len(samples))
         starts = range(rank * batch_size, len(samples), world_size * batch_size)
         batches = [range(start, start + batch_size) for start in starts]
+        self._shape = batch_size, transform.channels, transform.crop
         batch_bytes = batch_size * transform.channels * transform.crop**2
         self._loader = data_loader(_EvalSet(samples, transform), batches, config, batch_bytes, pin)
+
+    def black(self) -> Batch:
+        """One more batch of this shape, in which no picture counts."""
+        return Batch.black(*self._shape, label=SKIPPED)
 
     def __iter__(self) -> Iterator[Batch]:
         return with_short_errors(iter(self._loader))

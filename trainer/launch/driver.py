@@ -144,7 +144,7 @@ def run_on_workers(work: Callable[[loop.World, dict[str, Any]], Any], arguments:
         UserError, TrainingError: as `train`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        place = recipe.run.storage_path or folder
+        place = storage_path(recipe) if recipe.run.storage_path else folder
         with storage.borrowed(place) as name:
             _, answer = _fit(
                 worker.do_work,
@@ -182,7 +182,7 @@ def _fit(
 ) -> tuple[ray.train.Result, Any]:
     """Run `on_each_worker` on all workers; returns Ray's result and rank 0's answer."""
     board = ray.remote(num_cpus=0)(Board).remote()
-    trainer = ray.train.torch.TorchTrainer(
+    torch_trainer = ray.train.torch.TorchTrainer(
         on_each_worker,
         train_loop_config=config | {"board": board, "environment": environment()},
         scaling_config=ray.train.ScalingConfig(
@@ -197,7 +197,7 @@ def _fit(
     result: ray.train.Result | None = None
     with shown(lambda: ray.get(board.news.remote(), timeout=5)):
         try:
-            result = trainer.fit()
+            result = torch_trainer.fit()
         except TrainingFailedError as error:
             failure = error
     verdict = ray.get(board.verdict.remote())

@@ -46,6 +46,16 @@ def check(recipe: Recipe) -> None:
             f"run.per_device_batch_size={at_once} does not cut a worker's {share} images into equal parts "
             f"(run.global_batch_size={batch} over scaling.num_workers={workers}); try {fits}"
         )
+    if recipe.run.parts(share) > 1 and recipe.run.compile not in ("off", "default"):
+        raise UserError(
+            f"run.compile={recipe.run.compile} keeps gradients where the next part of a batch overwrites them (CUDA "
+            f"graphs), and run.per_device_batch_size={at_once} cuts batches into parts; set run.compile=default"
+        )
+    if recipe.optimizer.loss == "bce" and recipe.augment.label_smoothing:
+        raise UserError(
+            f"augment.label_smoothing={recipe.augment.label_smoothing:g} does nothing with optimizer.loss=bce, which "
+            f"makes labels 0 or 1 at optimizer.bce_threshold={recipe.optimizer.bce_threshold:g}; set it to 0"
+        )
     if (recipe.augment.mixup or recipe.augment.cutmix) and batch % (2 * workers):
         raise UserError(
             f"augment.mixup and augment.cutmix mix pairs: run.global_batch_size={batch} over scaling.num_workers="

@@ -1,12 +1,17 @@
 """What became of the points of a sweep."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
 ERROR = "val/top1_error_pct"
-"""Its last value, of the weights that were kept in the end, is what a sweep compares."""
+
+
+def kept_error(metrics: Mapping[str, float]) -> float | None:
+    """What a sweep compares: the last error of the weights that would be registered, raw or averaged."""
+    errors = [metrics[name] for name in (ERROR, f"{ERROR}_ema") if name in metrics]
+    return min(errors, default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

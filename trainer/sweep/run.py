@@ -18,7 +18,7 @@ from trainer.config import DataConfig, Recipe
 from trainer.data import DataSet
 from trainer.sweep import figure, points
 from trainer.sweep.points import Sweep
-from trainer.sweep.results import ERROR, Result, table
+from trainer.sweep.results import ERROR, Result, kept_error, table
 from trainer.tracking import Child
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _train_each(jobs: Sequence[tuple[Recipe, str]], parent: str, concurrent: int
             tracking.fail_run(run_id, cause)
         else:
             tracking.end_run(run_id, "FINISHED")
-        error = tracking.last_value(run_id, ERROR)
+        error = kept_error(tracking.last_values(run_id))
         outcome = f"failed: {cause}" if cause else "trained" if error is None else f"validation error {error:.2f} %"
         log.warning("%d of %d ended: %s: %s", len(jobs) - len(running), len(jobs), names[run_id], outcome)
 
@@ -141,7 +141,7 @@ def _register_best(sweep: Sweep, parent: str) -> None:
     finished = [r for r in sweep.recipes if r.name in children and children[r.name].status == "FINISHED"]
     if not finished:
         return
-    best = min(finished, key=lambda recipe: children[recipe.name].metrics.get(ERROR, inf))
+    best = min(finished, key=lambda recipe: _or_worst(kept_error(children[recipe.name].metrics)))
     child = children[best.name]
     metrics = {name: value for name, value in child.metrics.items() if name.startswith(("val/", "gridding/"))}
     tags = {f"best {key}": str(value) for key, value in zip(sweep.keys, sweep.point(best), strict=True)}
@@ -170,7 +170,7 @@ def _result(sweep: Sweep, recipe: Recipe, child: Child | None) -> Result:
     return Result(
         name=recipe.name,
         point=sweep.point(recipe),
-        error_pct=metrics.get(ERROR) if finished else None,
+        error_pct=kept_error(metrics) if finished else None,
         lowest_pct=metrics.get(f"{ERROR}_best"),
         images=int(metrics.get("val/images", 0)),
         status=child.status if child else "not begun",
@@ -183,3 +183,7 @@ def _varied(sweep: Sweep) -> dict[str, str]:
     values = zip(*(sweep.point(recipe) for recipe in sweep.recipes), strict=True)
     columns = (dict.fromkeys(map(str, column)) for column in values)
     return {key: ", ".join(column) for key, column in zip(sweep.keys, columns, strict=True)}
+
+
+def _or_worst(error: float | None) -> float:
+    return inf if error is None else error

@@ -18,7 +18,7 @@ from trainer.tracking.runs import (
     find_parent,
     history,
     import_run,
-    last_value,
+    last_values,
 )
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
     "find_parent",
     "history",
     "import_run",
-    "last_value",
+    "last_values",
     "log_card",
     "log_figure",
     "log_summary",

@@ -1,10 +1,10 @@
 """What can be known about MLflow before anything is written into it."""
 
+from uuid import uuid4
+
 from shared.errors import UserError, in_one_line
 from shared.registry import client, impatient
 from shared.store import shown_tracking_uri
-
-_TAG = "degrid.check"
 
 
 def check_experiment(name: str) -> bool:
@@ -18,8 +18,9 @@ def check_experiment(name: str) -> bool:
             api = client()
             experiment = api.get_experiment_by_name(name)
             if experiment is not None and experiment.lifecycle_stage == "active":
-                api.set_experiment_tag(experiment.experiment_id, _TAG, "")
-                api.delete_experiment_tag(experiment.experiment_id, _TAG)
+                tag = f"degrid.check.{uuid4().hex}"  # its own: other trainings may begin now, too
+                api.set_experiment_tag(experiment.experiment_id, tag, "")
+                api.delete_experiment_tag(experiment.experiment_id, tag)
     except Exception as error:  # MLflow lets errors of SQLAlchemy, requests and urllib through
         raise UserError(
             f"MLflow at {shown_tracking_uri()} does not let experiment {name!r} be changed ({in_one_line(error)}); "

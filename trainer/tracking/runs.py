@@ -115,9 +115,9 @@ def history(run_id: str, metric: str) -> list[tuple[float, float]]:
     return sorted((float(p.step), float(p.value)) for p in client().get_metric_history(run_id, metric))
 
 
-def last_value(run_id: str, metric: str) -> float | None:
-    """The newest of what was logged; None where there is nothing, or MLflow does not say."""
-    return (guarded(lambda: client().get_run(run_id).data.metrics) or {}).get(metric)
+def last_values(run_id: str) -> dict[str, float]:
+    """The newest value of each metric; empty where MLflow does not say."""
+    return guarded(lambda: client().get_run(run_id).data.metrics) or {}
 
 
 @contextmanager
