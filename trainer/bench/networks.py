@@ -15,7 +15,7 @@ from torch import nn
 from shared.models import create_model, describe
 from shared.models.phases import PhasedStage, dilated_stages
 from trainer.bench.fresh import in_fresh_process
-from trainer.bench.pace import StepContender, run_rounds
+from trainer.bench.pace import Length, StepContender, run_rounds
 from trainer.bench.step_loops import Place, Setup, product_tflop, products, real
 from trainer.hardware import peak_tflops
 from trainer.precision import choose_precision
@@ -24,7 +24,8 @@ WIN = 1.05
 """A stage is worth folding where it is faster by this factor in every round."""
 
 ROUNDS = 3
-"""Of each network in each way: some take minutes, and no ratio hangs on them."""
+CPU_LENGTH = Length(warm_up=1, timed=1)
+"""Of each network in each way: some need half a minute for a step on a CPU, and no ratio hangs on them."""
 
 STAGE_STEPS = {"cpu": 2, "cuda": 20}
 
@@ -54,8 +55,9 @@ def measure(setup: Setup, names: Sequence[str], num_rounds: int, say: Callable[[
     stages: list[dict[str, Any]] = []
     for name in names:
         own = replace(setup, network=name)
+        brief = replace(own, length=CPU_LENGTH) if setup.device == "cpu" else own
         for way in _ways(name, setup.device):
-            models.append(_row(own, place, way, min(num_rounds, ROUNDS), peaks))
+            models.append(_row(brief, place, way, min(num_rounds, ROUNDS), peaks))
             say(row_line(models[-1]))
         stages += in_fresh_process(partial(_stages, own, place, num_rounds))
     winners = {name: [s["stage"] for s in stages if s["model"] == name and s["wins"]] for name in names}
