@@ -16,13 +16,14 @@ from trainer.__main__ import main
 @pytest.mark.slow
 def test_a_dry_run_tells_the_figures_and_leaves_nothing(colour_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", copy_of_empty(tmp_path))
+    monkeypatch.chdir(tmp_path)
     api = registry.client()
     tiny = api.get_experiment_by_name("tiny").experiment_id
     words = [
         "train", "tiny_drn_c_26", "--dry-run", "--json", "data.source=folder", f"data.path={colour_folder}",
         "model.width=0.125", "augment.train_size=32", "run.global_batch_size=8", "run.epochs=3", "run.experiment=tiny",
-        "scaling.num_workers=2", "schedule.warmup_epochs=1", f"run.storage_path={tmp_path / 'runs'}",
-        "data.num_loader_workers=1",
+        "scaling.num_workers=2", "schedule.warmup_epochs=1", "run.storage_path=runs",
+        "optimizer.ema_decay=0.99", "data.num_loader_workers=1",
     ]  # fmt: skip
     assert main(words) == 0
     (report,) = json.loads(capsys.readouterr().out)["trainings"]
