@@ -99,6 +99,7 @@ def train(
         _train_mode(model, frozen)
         _compile(train_step, validator, networks, recipe, world)
     _train_mode(model, frozen)
+    meter.restart()
     try:
         if state and plan.evaluates_after(done) and not state.metrics:  # it was stopped while evaluating
             state = evaluate_and_save()
